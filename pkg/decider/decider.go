@@ -1,0 +1,195 @@
+// Package decider is the kernel of every service: pure functions that decide and evolve one aggregate, and the loop that loads,
+// decides and appends. Deciders know no clock, no context, no I/O and no randomness: what they need comes in the command.
+package decider
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
+
+	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
+)
+
+// Event is a generated event message; field 1 of each is its provenance.
+type Event interface {
+	proto.Message
+	GetProvenance() *eventv1.Provenance
+}
+
+// Decider is the contract of one kind of aggregate: two pure functions. The initial state is the zero S.
+type Decider[S any] struct {
+	// Decide returns the events a command leads to; none and no error means that it is already so.
+	Decide func(S, Command) ([]Event, error)
+	// Evolve returns the state after an event. It never fails; false says that the event is not one of this aggregate.
+	Evolve func(S, Event) (S, bool)
+}
+
+// Recorded is an event with its id and its place in the stream; a sequence of 0 means not stored yet.
+type Recorded struct {
+	Event    Event
+	ID       string
+	Sequence uint64
+}
+
+// Log stores the events of one kind of aggregate.
+type Log interface {
+	// Key names one aggregate uniquely over all services, for example intake.case.c1.
+	Key(id string) string
+	// Lock keeps others in this process from appending to the aggregate until unlock is called.
+	Lock(ctx context.Context, id string) (unlock func(), err error)
+	// Load returns the aggregate's events in order, and the sequence of its last message as confirmed with the leader.
+	Load(ctx context.Context, id string) (events []Recorded, last uint64, err error)
+	// Append stores events, all or none, if the aggregate's last sequence is still last; otherwise it returns ErrConflict. It
+	// returns the sequence of the last event.
+	Append(ctx context.Context, id string, last uint64, events []Recorded) (uint64, error)
+}
+
+// ErrConflict is returned when somebody else appended to the aggregate in the meantime.
+var ErrConflict = errors.New("the aggregate has changed in the meantime")
+
+// ErrCommandReused is returned when a command id comes again with other content.
+var ErrCommandReused = Refuse("provenance.command_id", "was used before for another command")
+
+// ErrUnknownEvent is returned when a stored event is of a type this build does not know: it must not decide without it.
+var ErrUnknownEvent = errors.New("a stored event is of a type this build does not know")
+
+// Refusal is the answer of a decider that turns a command down.
+type Refusal struct {
+	// Field is the command's field that is at fault, for example case_id.
+	Field string
+	// Rule is what it violates, without any value of the command.
+	Rule string
+}
+
+// Refuse returns a refusal; deciders declare theirs once, as variables with a comment that says when they are returned.
+func Refuse(field, rule string) *Refusal { return &Refusal{Field: field, Rule: rule} }
+
+// Error names the field and the rule.
+func (r *Refusal) Error() string { return r.Field + ": " + r.Rule }
+
+// Command is what a decider is asked to decide. Adapters fill it in; deciders only read it.
+type Command struct {
+	// At is the time by the service's clock.
+	At time.Time
+	// ID is the command id, the caller's or the id of what the command creates.
+	ID string
+	// Digest tells this command from another one under the same id.
+	Digest []byte
+	// Aggregate is the key of the aggregate that decides, as Log.Key gives it.
+	Aggregate string
+	// Body is the command message; its personal fields are cleared.
+	Body Event
+	// Sealed holds the personal fields by their path in the command, for example details or children[2].note.
+	Sealed map[string]*eventv1.Sealed
+}
+
+// Provenance returns the provenance for an event of this command: the caller's, with command id and digest filled in.
+func (c Command) Provenance() *eventv1.Provenance {
+	p := &eventv1.Provenance{}
+	if given := c.Body.GetProvenance(); given != nil {
+		p = proto.CloneOf(given)
+	}
+	p.CommandId, p.CommandDigest = c.ID, c.Digest
+	return p
+}
+
+// namespace is the UUID namespace of event ids.
+var namespace = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://tongan.dev/event"))
+
+// EventID returns the id of the index-th event that a command leads to at an aggregate: a UUIDv5 (RFC 9562), so that a second
+// try carries the same ids.
+func EventID(aggregate, commandID string, index int) string {
+	return uuid.NewSHA1(namespace, []byte(aggregate+"/"+commandID+"/"+strconv.Itoa(index))).String()
+}
+
+// receipt is what is known of a command that led to events.
+type receipt struct {
+	ids    []string
+	last   uint64
+	digest []byte
+}
+
+// Folded is an aggregate as its events make it.
+type Folded[S any] struct {
+	State S
+	// Revision is the sequence of the last event folded in.
+	Revision uint64
+	receipts map[string]receipt
+}
+
+// Fold builds the state from all events of an aggregate, and remembers which commands led to them.
+func (d Decider[S]) Fold(events []Recorded) (Folded[S], error) {
+	f := Folded[S]{receipts: make(map[string]receipt)}
+	for _, e := range events {
+		var known bool
+		if f.State, known = d.Evolve(f.State, e.Event); !known {
+			return f, fmt.Errorf("%w: %s at sequence %d", ErrUnknownEvent, e.Event.ProtoReflect().Descriptor().FullName(), e.Sequence)
+		}
+		f.Revision = e.Sequence
+		if p := e.Event.GetProvenance(); p.GetCommandId() != "" {
+			r := f.receipts[p.GetCommandId()]
+			r.ids, r.last, r.digest = append(r.ids, e.ID), e.Sequence, p.GetCommandDigest()
+			f.receipts[p.GetCommandId()] = r
+		}
+	}
+	return f, nil
+}
+
+// tries is how often Transact decides again after a conflict. Conflicts come only from other processes.
+const tries = 8
+
+// Transact loads the aggregate, decides and appends. A command that was carried out before is answered as the first time and
+// appends nothing; on ErrConflict it loads and decides again.
+func Transact[S any](ctx context.Context, log Log, d Decider[S], id string, cmd Command) (*eventv1.CommandReply, error) {
+	unlock, err := log.Lock(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	cmd.Aggregate = log.Key(id)
+	for range tries {
+		reply, err := attempt(ctx, log, d, id, cmd)
+		if !errors.Is(err, ErrConflict) {
+			return reply, err
+		}
+	}
+	return nil, fmt.Errorf("%s: %w", cmd.Aggregate, ErrConflict)
+}
+
+func attempt[S any](ctx context.Context, log Log, d Decider[S], id string, cmd Command) (*eventv1.CommandReply, error) {
+	stored, last, err := log.Load(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	f, err := d.Fold(stored)
+	if err != nil {
+		return nil, fmt.Errorf("fold %s: %w", cmd.Aggregate, err)
+	}
+	if r, seen := f.receipts[cmd.ID]; seen {
+		if !bytes.Equal(r.digest, cmd.Digest) {
+			return nil, ErrCommandReused
+		}
+		return &eventv1.CommandReply{Revision: r.last, EventIds: r.ids, Happened: true}, nil
+	}
+	events, err := d.Decide(f.State, cmd)
+	if err != nil {
+		return nil, err
+	}
+	if len(events) == 0 {
+		return &eventv1.CommandReply{Revision: last}, nil
+	}
+	reply := &eventv1.CommandReply{Happened: true}
+	batch := make([]Recorded, len(events))
+	for i, e := range events {
+		batch[i] = Recorded{Event: e, ID: EventID(cmd.Aggregate, cmd.ID, i)}
+		reply.EventIds = append(reply.EventIds, batch[i].ID)
+	}
+	reply.Revision, err = log.Append(ctx, id, last, batch)
+	return reply, err
+}

@@ -1,0 +1,146 @@
+// Package subject builds and parses every subject, stream and consumer name of Tongan. No other package joins names with dots.
+package subject
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// The services that own a stream, in the order they are listed to people.
+const (
+	Intake      = "intake"
+	HealthCheck = "healthcheck"
+	Outreach    = "outreach"
+	Reporting   = "reporting"
+)
+
+// Streams beside those of the services.
+const (
+	// StreamDead holds references to messages that could not be processed.
+	StreamDead = "TONGAN_DEAD"
+	// StreamKeys holds the wrapped keys of children; it is the only stream messages may be removed from.
+	StreamKeys = "TONGAN_KEYS"
+)
+
+// Roots of the subject space.
+const (
+	// AllEvents matches every event of every service.
+	AllEvents = "tongan.evt.>"
+	// AllDead matches every reference to a message that could not be processed.
+	AllDead = "tongan.dead.>"
+	// AllKeys matches every wrapped key.
+	AllKeys = "tongan.keys.>"
+)
+
+// Services returns the services that own a stream.
+func Services() []string { return []string{Intake, HealthCheck, Outreach, Reporting} }
+
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
+
+// ValidID reports whether id can stand as one token of a subject: letters, digits, underscore and hyphen, 1 to 128 of them.
+// Ids that callers choose are held to 64 by the contract; ids made of several may be longer.
+func ValidID(id string) bool { return idPattern.MatchString(id) }
+
+// Stream returns the name of the stream a service owns, for example TONGAN_INTAKE.
+func Stream(service string) string { return "TONGAN_" + strings.ToUpper(service) }
+
+// Events returns the subject filter of all events of a service, which is what its stream holds.
+func Events(service string) string { return "tongan.evt." + service + ".>" }
+
+// Micro returns the name under which a service is discovered, for example tongan-intake.
+func Micro(service string) string { return "tongan-" + service }
+
+// Query returns the subject of a query, for example tongan.qry.intake.case.get.
+func Query(service, object, verb string) string {
+	return "tongan.qry." + service + "." + object + "." + verb
+}
+
+// Key returns the subject under which the wrapped key with this id is kept.
+func Key(keyID string) string { return "tongan.keys." + keyID }
+
+// Dead returns the subject of a reference to a message that reader could not process; there is one for each message and reader.
+func Dead(reader, stream string, sequence uint64) string {
+	return "tongan.dead." + reader + "." + stream + "." + strconv.FormatUint(sequence, 10)
+}
+
+// Aggregate is a kind of aggregate of one service, for example {intake case}.
+type Aggregate struct{ Service, Name string }
+
+// Stream returns the stream that holds the aggregate's events.
+func (a Aggregate) Stream() string { return Stream(a.Service) }
+
+// Key returns a name for one aggregate that is unique over all services, for example intake.case.c1.
+func (a Aggregate) Key(id string) string { return a.Service + "." + a.Name + "." + id }
+
+// Filter returns the subject filter that matches exactly the events of one aggregate. Every writer names it as what its
+// expectation is about: the server tracks appends in flight by this literal text.
+func (a Aggregate) Filter(id string) string { return "tongan.evt." + a.Key(id) + ".*" }
+
+// Event returns the subject of one event; name is the message's own name, for example CaseOpened.
+func (a Aggregate) Event(id string, name protoreflect.Name) string {
+	return "tongan.evt." + a.Key(id) + "." + Kebab(string(name))
+}
+
+// Command returns the subject of a command, for example tongan.cmd.intake.case.open.
+func (a Aggregate) Command(verb string) string {
+	return "tongan.cmd." + a.Service + "." + a.Name + "." + verb
+}
+
+// Query returns the subject of a query about one aggregate.
+func (a Aggregate) Query(verb string) string { return Query(a.Service, a.Name, verb) }
+
+// Parsed is the subject of an event taken apart.
+type Parsed struct {
+	Aggregate
+	// ID is the aggregate's id.
+	ID string
+	// Event is the event's token, for example case-opened.
+	Event string
+}
+
+// ParseEvent takes the subject of an event apart.
+func ParseEvent(subject string) (Parsed, error) {
+	t := strings.Split(subject, ".")
+	if len(t) != 6 || t[0] != "tongan" || t[1] != "evt" {
+		return Parsed{}, fmt.Errorf("subject has not the form tongan.evt.<service>.<aggregate>.<id>.<event>")
+	}
+	for _, token := range t[2:] {
+		if !ValidID(token) {
+			return Parsed{}, fmt.Errorf("subject has a token that is not of letters, digits, '_' and '-'")
+		}
+	}
+	return Parsed{Aggregate: Aggregate{Service: t[2], Name: t[3]}, ID: t[4], Event: t[5]}, nil
+}
+
+// Message returns the full name of the message that a subject of this kind carries, for example tongan.intake.v1.CaseOpened.
+func (p Parsed) Message() protoreflect.FullName {
+	return protoreflect.FullName("tongan." + p.Service + ".v1." + Camel(p.Event))
+}
+
+// Kebab turns CaseOpened into case-opened.
+func Kebab(camel string) string {
+	var b strings.Builder
+	for i, r := range camel {
+		if unicode.IsUpper(r) && i > 0 {
+			b.WriteByte('-')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
+}
+
+// Camel turns case-opened into CaseOpened.
+func Camel(kebab string) string {
+	var b strings.Builder
+	for part := range strings.SplitSeq(kebab, "-") {
+		if part != "" {
+			b.WriteString(strings.ToUpper(part[:1]) + part[1:])
+		}
+	}
+	return b.String()
+}
