@@ -4,6 +4,7 @@ package decider
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,10 +31,13 @@ type Decider[S any] struct {
 	Evolve func(S, Event) (S, bool)
 }
 
-// Recorded is an event with its id and its place in the stream; a sequence of 0 means not stored yet.
+// Recorded is an event with its id, its cause and its place in the stream; a sequence of 0 means not stored yet.
 type Recorded struct {
-	Event    Event
-	ID       string
+	Event Event
+	// ID is the event id, see EventID.
+	ID string
+	// Cause is the id of the event or command that led to it.
+	Cause    string
 	Sequence uint64
 }
 
@@ -79,6 +83,8 @@ type Command struct {
 	At time.Time
 	// ID is the command id, the caller's or the id of what the command creates.
 	ID string
+	// Cause is the id of the event that led to the command; empty where a caller sent it.
+	Cause string
 	// Digest tells this command from another one under the same id.
 	Digest []byte
 	// Aggregate is the key of the aggregate that decides, as Log.Key gives it.
@@ -187,7 +193,7 @@ func attempt[S any](ctx context.Context, log Log, d Decider[S], id string, cmd C
 	reply := &eventv1.CommandReply{Happened: true}
 	batch := make([]Recorded, len(events))
 	for i, e := range events {
-		batch[i] = Recorded{Event: e, ID: EventID(cmd.Aggregate, cmd.ID, i)}
+		batch[i] = Recorded{Event: e, ID: EventID(cmd.Aggregate, cmd.ID, i), Cause: cmp.Or(cmd.Cause, cmd.ID)}
 		reply.EventIds = append(reply.EventIds, batch[i].ID)
 	}
 	reply.Revision, err = log.Append(ctx, id, last, batch)

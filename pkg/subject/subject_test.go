@@ -26,13 +26,13 @@ func TestNames(t *testing.T) {
 	t.Parallel()
 	c := subject.Aggregate{Service: subject.Intake, Name: "case"}
 	for got, want := range map[string]string{
-		c.Filter("c1"):                              "tongan.evt.intake.case.c1.*",
-		c.Command("open"):                           "tongan.cmd.intake.case.open",
-		c.Query("get"):                              "tongan.qry.intake.case.get",
-		c.Stream():                                  "TONGAN_INTAKE",
-		subject.Events(subject.Outreach):            "tongan.evt.outreach.>",
-		subject.Micro(subject.Outreach):             "tongan-outreach",
-		subject.Key("k1"):                           "tongan.keys.k1",
+		c.Filter("c1"):                   "tongan.evt.intake.case.c1.*",
+		c.Command("open"):                "tongan.cmd.intake.case.open",
+		c.Query("get"):                   "tongan.qry.intake.case.get",
+		c.Stream():                       "TONGAN_INTAKE",
+		subject.Events(subject.Outreach): "tongan.evt.outreach.>",
+		subject.Micro(subject.Outreach):  "tongan-outreach",
+		subject.Key("k1"):                "tongan.keys.k1",
 		subject.Dead("projector", "TONGAN_INTAKE", 7): "tongan.dead.projector.TONGAN_INTAKE.7",
 	} {
 		if got != want {

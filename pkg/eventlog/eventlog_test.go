@@ -1,0 +1,229 @@
+package eventlog_test
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"tongan.dev/pkg/decider"
+	"tongan.dev/pkg/eventlog"
+	"tongan.dev/pkg/natstest"
+	"tongan.dev/pkg/subject"
+	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
+	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
+)
+
+var cases = subject.Aggregate{Service: subject.Intake, Name: "case"}
+
+func newLog(js jetstream.JetStream) *eventlog.Log {
+	return eventlog.New(js, cases, slog.New(slog.DiscardHandler))
+}
+
+// events returns n events of one command.
+func events(id, command string, n int) []decider.Recorded {
+	out := make([]decider.Recorded, n)
+	for i := range out {
+		out[i] = decider.Recorded{
+			ID: decider.EventID(cases.Key(id), command, i), Cause: command,
+			Event: &intakev1.CaseOpened{CaseId: id, Provenance: &eventv1.Provenance{CommandId: command}},
+		}
+	}
+	return out
+}
+
+func TestAppendAndLoad(t *testing.T) {
+	t.Parallel()
+	log := newLog(natstest.Bus(t))
+	ctx := t.Context()
+	if got, last, err := log.Load(ctx, "c1"); err != nil || len(got) != 0 || last != 0 {
+		t.Fatalf("an empty aggregate loads as %v, %d, %v", got, last, err)
+	}
+	first, err := log.Append(ctx, "c1", 0, events("c1", "k1", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := log.Append(ctx, "c2", 0, events("c2", "k1", 2)); err != nil {
+		t.Fatal(err)
+	}
+	batch, err := log.Append(ctx, "c1", first, events("c1", "k2", 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, last, err := log.Load(ctx, "c1")
+	if err != nil || last != batch || len(got) != 4 {
+		t.Fatalf("loaded %d events up to %d (%v), want 4 up to %d", len(got), last, err, batch)
+	}
+	for i, want := range append(events("c1", "k1", 1), events("c1", "k2", 3)...) {
+		if got[i].ID != want.ID || got[i].Cause != want.Cause || got[i].Event.GetProvenance().GetCommandId() != want.Cause {
+			t.Errorf("event %d is %+v, want %+v", i, got[i], want)
+		}
+	}
+}
+
+func TestAppendOnAStaleExpectation(t *testing.T) {
+	t.Parallel()
+	log := newLog(natstest.Bus(t))
+	for _, n := range []int{1, 3} {
+		id := fmt.Sprintf("c%d", n)
+		if _, err := log.Append(t.Context(), id, 0, events(id, "k1", n)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := log.Append(t.Context(), id, 0, events(id, "k2", n)); !errors.Is(err, decider.ErrConflict) {
+			t.Errorf("%d events on a stale expectation: %v, want %v", n, err, decider.ErrConflict)
+		}
+		if got, _, _ := log.Load(t.Context(), id); len(got) != n {
+			t.Errorf("%d events are stored, want %d", len(got), n)
+		}
+	}
+}
+
+// The same events sent again on the same expectation, as after a lost acknowledgement, are found to be stored already.
+func TestAppendAgainIsReadBack(t *testing.T) {
+	t.Parallel()
+	log := newLog(natstest.Bus(t))
+	for _, n := range []int{1, 3} {
+		id := fmt.Sprintf("c%d", n)
+		first, err := log.Append(t.Context(), id, 0, events(id, "k1", n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := log.Append(t.Context(), id, 0, events(id, "k1", n))
+		if err != nil || again != first {
+			t.Errorf("%d events again: %d, %v; want %d", n, again, err, first)
+		}
+		if got, _, _ := log.Load(t.Context(), id); len(got) != n {
+			t.Errorf("%d events are stored, want %d", len(got), n)
+		}
+	}
+}
+
+func TestLoadReadsPastABatch(t *testing.T) {
+	t.Parallel()
+	log := newLog(natstest.Bus(t))
+	var last uint64
+	for i := range 3 {
+		var err error
+		if last, err = log.Append(t.Context(), "c1", last, events("c1", fmt.Sprint("k", i), eventlog.MaxEvents)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, _, err := log.Load(t.Context(), "c1"); err != nil || len(got) != 3*eventlog.MaxEvents {
+		t.Fatalf("loaded %d events, %v", len(got), err)
+	}
+}
+
+func TestLoadSkipsDamagedMessages(t *testing.T) {
+	t.Parallel()
+	js := natstest.Bus(t)
+	log := newLog(js)
+	good, err := log.Append(t.Context(), "c1", 0, events("c1", "k1", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad, err := eventlog.Encode(cases, "c1", events("c1", "k2", 1)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad.Data = append(bad.Data, 0)
+	ack, err := js.PublishMsg(t.Context(), bad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, last, err := log.Load(t.Context(), "c1")
+	if err != nil || len(got) != 1 || got[0].Sequence != good || last != ack.Sequence {
+		t.Fatalf("loaded %d events up to %d (%v), want the good one up to %d", len(got), last, err, ack.Sequence)
+	}
+	if _, err := log.Append(t.Context(), "c1", last, events("c1", "k3", 1)); err != nil {
+		t.Fatalf("append after a damaged message: %v", err)
+	}
+}
+
+func TestLoadRefusesAnUnknownType(t *testing.T) {
+	t.Parallel()
+	js := natstest.Bus(t)
+	m := nats.NewMsg("tongan.evt.intake.case.c1.case-from-the-future")
+	const typ = "tongan.intake.v1.CaseFromTheFuture"
+	m.Header.Set(eventlog.HeaderID, "e1")
+	m.Header.Set(eventlog.HeaderType, typ)
+	m.Header.Set(eventlog.HeaderCRC, eventlog.Checksum(typ, nil))
+	if _, err := js.PublishMsg(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := newLog(js).Load(t.Context(), "c1"); !errors.Is(err, decider.ErrUnknownEvent) {
+		t.Fatalf("error is %v, want %v", err, decider.ErrUnknownEvent)
+	}
+}
+
+func TestMigrateTwiceAndDrift(t *testing.T) {
+	t.Parallel()
+	js := natstest.Bus(t)
+	o := eventlog.StreamOptions{MaxBytes: natstest.MaxStore / 4}
+	if err := eventlog.Migrate(t.Context(), js, o); err != nil {
+		t.Fatalf("a second migration: %v", err)
+	}
+	s, err := js.Stream(t.Context(), subject.Stream(subject.Intake))
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := s.CachedInfo().Config
+	changed.AllowDirect, changed.MaxAge = false, time.Hour
+	if _, err := js.UpdateStream(t.Context(), changed); err != nil {
+		t.Fatal(err)
+	}
+	err = eventlog.Migrate(t.Context(), js, o)
+	if err == nil || err.Error() != "stream TONGAN_INTAKE: is not as declared: max_age, allow_direct" {
+		t.Fatalf("drift is reported as %v", err)
+	}
+}
+
+// Two messages for one aggregate inside one atomic batch, both with the same expectation, are both stored: the reason why a process has
+// one append at a time under way for an aggregate. This pins the server's behaviour (2.15).
+func TestServerStoresTwoEqualExpectationsInOneBatch(t *testing.T) {
+	t.Parallel()
+	js := natstest.Bus(t)
+	var msgs []*nats.Msg
+	for _, command := range []string{"k1", "k2"} {
+		m, err := eventlog.Encode(cases, "c1", events("c1", command, 1)[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Subject = "tongan.evt.intake.case.c1.case-" + command
+		m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "0")
+		m.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, cases.Filter("c1"))
+		msgs = append(msgs, m)
+	}
+	if _, err := jetstreamext.PublishMsgBatch(t.Context(), js, msgs); err != nil {
+		t.Fatalf("the server refuses the batch now (%v): the rule of one append at a time may be looked at again", err)
+	}
+}
+
+// Locks keep two holders of the same id apart, and let different ids through.
+func TestLockIsExclusivePerAggregate(t *testing.T) {
+	t.Parallel()
+	log := newLog(natstest.Bus(t))
+	counts := map[string]*int{"a": new(int), "b": new(int)}
+	var wg sync.WaitGroup
+	for i := range 200 {
+		id := []string{"a", "b"}[i%2]
+		wg.Go(func() {
+			unlock, err := log.Lock(t.Context(), id)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer unlock()
+			*counts[id]++ // the race detector sees two holders
+		})
+	}
+	wg.Wait()
+	if *counts["a"] != 100 || *counts["b"] != 100 {
+		t.Fatalf("counted %d and %d", *counts["a"], *counts["b"])
+	}
+}

@@ -1,0 +1,129 @@
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"tongan.dev/pkg/subject"
+)
+
+// StreamOptions say how large and how replicated the streams are.
+type StreamOptions struct {
+	// MaxBytes is what all streams together may hold; the server reserves it when they are created. Required.
+	MaxBytes int64
+	// Replicas is the number of servers that hold each stream; 0 means 1.
+	Replicas int
+}
+
+// shares of MaxBytes, in hundredths.
+const (
+	shareIntake      = 20
+	shareHealthCheck = 40
+	shareOutreach    = 30
+	shareReporting   = 4
+	shareDead        = 2
+	shareKeys        = 4
+)
+
+// Streams returns the declaration of every stream.
+func Streams(o StreamOptions) []jetstream.StreamConfig {
+	return []jetstream.StreamConfig{
+		eventStream(o, subject.Intake, shareIntake),
+		eventStream(o, subject.HealthCheck, shareHealthCheck),
+		eventStream(o, subject.Outreach, shareOutreach),
+		eventStream(o, subject.Reporting, shareReporting),
+		stream(o, subject.StreamDead, subject.AllDead, shareDead),
+		keyStream(o),
+	}
+}
+
+func stream(o StreamOptions, name, filter string, share int64) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        name,
+		Subjects:    []string{filter},
+		Storage:     jetstream.FileStorage,
+		Discard:     jetstream.DiscardNew,
+		MaxBytes:    o.MaxBytes / 100 * share,
+		MaxMsgs:     -1,
+		Replicas:    max(o.Replicas, 1),
+		AllowDirect: true,
+		DenyDelete:  true,
+		DenyPurge:   true,
+	}
+}
+
+func eventStream(o StreamOptions, service string, share int64) jetstream.StreamConfig {
+	s := stream(o, subject.Stream(service), subject.Events(service), share)
+	s.AllowAtomicPublish = true
+	return s
+}
+
+// keyStream holds the wrapped keys: destroying a key must be possible here, and only here.
+func keyStream(o StreamOptions) jetstream.StreamConfig {
+	s := stream(o, subject.StreamKeys, subject.AllKeys, shareKeys)
+	s.DenyDelete = false
+	s.MaxMsgsPerSubject = 1
+	return s
+}
+
+// Migrate creates the streams that do not exist yet. One that exists with other properties than declared is an error that names them;
+// its size is left as it is.
+func Migrate(ctx context.Context, js jetstream.JetStream, o StreamOptions) error {
+	for _, want := range Streams(o) {
+		have, err := js.Stream(ctx, want.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			_, err = js.CreateStream(ctx, want)
+		} else if err == nil {
+			err = drift(want, have.CachedInfo().Config)
+		}
+		if err != nil {
+			return fmt.Errorf("stream %s: %w", want.Name, err)
+		}
+	}
+	return nil
+}
+
+// Created returns when the streams of all services were created, in nanoseconds since the Unix epoch; it tells a stream from one
+// created anew under the same name. A stream that does not exist is an error that says what to do.
+func Created(ctx context.Context, js jetstream.JetStream, service string) (int64, error) {
+	s, err := js.Stream(ctx, subject.Stream(service))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return 0, fmt.Errorf("stream %s does not exist: run `tongan migrate` first", subject.Stream(service))
+	}
+	if err != nil {
+		return 0, fmt.Errorf("stream %s: %w", subject.Stream(service), err)
+	}
+	return s.CachedInfo().Created.UnixNano(), nil
+}
+
+func drift(want, have jetstream.StreamConfig) error {
+	var wrong []string
+	for _, f := range []struct {
+		name string
+		same bool
+	}{
+		{"subjects", slices.Equal(want.Subjects, have.Subjects)},
+		{"storage", want.Storage == have.Storage},
+		{"discard", want.Discard == have.Discard},
+		{"max_age", want.MaxAge == have.MaxAge},
+		{"max_msgs", have.MaxMsgs <= 0},
+		{"num_replicas", want.Replicas == have.Replicas},
+		{"deny_delete", want.DenyDelete == have.DenyDelete},
+		{"deny_purge", want.DenyPurge == have.DenyPurge},
+		{"allow_direct", want.AllowDirect == have.AllowDirect},
+		{"allow_atomic", want.AllowAtomicPublish == have.AllowAtomicPublish},
+	} {
+		if !f.same {
+			wrong = append(wrong, f.name)
+		}
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("is not as declared: %s", strings.Join(wrong, ", "))
+	}
+	return nil
+}

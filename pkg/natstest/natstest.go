@@ -1,0 +1,136 @@
+// Package natstest starts real nats-servers for tests: on free ports, in folders of their own, ended with the test.
+package natstest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"tongan.dev/pkg/bus"
+	"tongan.dev/pkg/eventlog"
+)
+
+// MaxStore is what the streams of a test may reserve, in bytes.
+const MaxStore = 4 << 30
+
+// Run starts a server with JetStream and SyncAlways, without streams.
+func Run(tb testing.TB) *server.Server {
+	tb.Helper()
+	s, err := bus.Start(bus.Config{Dir: tb.TempDir(), MaxStore: MaxStore, MonitorPort: -1})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { stop(s) })
+	return s
+}
+
+// Bus starts a server, creates the streams, and returns a connection to it.
+func Bus(tb testing.TB) jetstream.JetStream {
+	tb.Helper()
+	js := Connect(tb, Run(tb).ClientURL())
+	Migrate(tb, js, 1)
+	return js
+}
+
+// Cluster starts n servers that form a cluster, creates the streams with n replicas, and returns a connection to the servers.
+func Cluster(tb testing.TB, n int) ([]*server.Server, jetstream.JetStream) {
+	tb.Helper()
+	ports := freePorts(tb, n)
+	routes := make([]string, n)
+	for i, p := range ports {
+		routes[i] = fmt.Sprintf("127.0.0.1:%d", p)
+	}
+	servers := make([]*server.Server, n)
+	for i := range servers {
+		s, err := bus.Start(bus.Config{
+			Name: fmt.Sprintf("n%d", i+1), Dir: tb.TempDir(), MaxStore: MaxStore, MonitorPort: -1,
+			Cluster: "test", ClusterPort: ports[i], Routes: routes,
+		})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		servers[i] = s
+	}
+	tb.Cleanup(func() {
+		for _, s := range servers {
+			stop(s)
+		}
+	})
+	js := Connect(tb, servers[0].ClientURL())
+	Eventually(tb, 30*time.Second, "the cluster has a leader", func() bool {
+		for _, s := range servers {
+			if s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == n {
+				return true
+			}
+		}
+		return false
+	})
+	Migrate(tb, js, n)
+	return servers, js
+}
+
+// Connect connects to a server; the connection ends with the test.
+func Connect(tb testing.TB, url string, opts ...nats.Option) jetstream.JetStream {
+	tb.Helper()
+	nc, err := nats.Connect(url, opts...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return js
+}
+
+// Migrate creates the streams.
+func Migrate(tb testing.TB, js jetstream.JetStream, replicas int) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
+	defer cancel()
+	if err := eventlog.Migrate(ctx, js, eventlog.StreamOptions{MaxBytes: MaxStore / 4, Replicas: replicas}); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Eventually polls until ok holds, and fails the test when it does not within the time.
+func Eventually(tb testing.TB, within time.Duration, what string, ok func() bool) {
+	tb.Helper()
+	deadline := time.Now().Add(within)
+	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
+		if ok() {
+			tick.Stop()
+			return
+		}
+		if time.Now().After(deadline) {
+			tick.Stop()
+			tb.Fatalf("within %s it did not become true that %s", within, what)
+		}
+	}
+}
+
+func stop(s *server.Server) {
+	s.Shutdown()
+	s.WaitForShutdown()
+}
+
+func freePorts(tb testing.TB, n int) []int {
+	tb.Helper()
+	ports := make([]int, n)
+	for i := range ports {
+		l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			tb.Fatal(err)
+		}
+		defer func() { _ = l.Close() }()
+		ports[i] = l.Addr().(*net.TCPAddr).Port
+	}
+	return ports
+}
