@@ -147,6 +147,19 @@ func (d Decider[S]) Fold(events []Recorded) (Folded[S], error) {
 	return f, nil
 }
 
+// Load loads an aggregate and folds it, for a query. An aggregate without events has revision 0.
+func Load[S any](ctx context.Context, log Log, d Decider[S], id string) (Folded[S], error) {
+	stored, _, err := log.Load(ctx, id)
+	if err != nil {
+		return Folded[S]{}, err
+	}
+	f, err := d.Fold(stored)
+	if err != nil {
+		return f, fmt.Errorf("fold %s: %w", log.Key(id), err)
+	}
+	return f, nil
+}
+
 // tries is how often Transact decides again after a conflict. Conflicts come only from other processes.
 const tries = 8
 

@@ -1,0 +1,186 @@
+// Package seal encrypts personal details under a key for each child before they become part of an event. The keys, wrapped by the
+// master key, stand in a stream of their own from which a key can really be removed; then every copy of the event is unreadable there.
+package seal
+
+import (
+	"context"
+	"crypto/cipher"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
+
+	"tongan.dev/pkg/eventlog"
+	"tongan.dev/pkg/subject"
+	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
+)
+
+var (
+	// ErrNoKey is returned when the key of a sealed field does not exist, or no longer.
+	ErrNoKey = errors.New("the key does not exist")
+	// ErrBroken is returned when a sealed field does not open: it was changed, moved, or wrapped by another master key.
+	ErrBroken = errors.New("the seal does not open")
+)
+
+// Box seals and opens. It keeps no key: what is destroyed is gone at once. Its methods may be called from several goroutines.
+type Box struct {
+	js     jetstream.JetStream
+	keys   jetstream.Stream
+	master *Master
+}
+
+// NewBox returns a box over the key stream, which must exist.
+func NewBox(ctx context.Context, js jetstream.JetStream, master *Master) (*Box, error) {
+	keys, err := js.Stream(ctx, subject.StreamKeys)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w: run `tongan migrate` first", subject.StreamKeys, err)
+	}
+	return &Box{js: js, keys: keys, master: master}, nil
+}
+
+// Seal encrypts a message under the key with this id, which is made if it does not exist. Aggregate is the key of the aggregate whose
+// event will hold it (see subject.Aggregate.Key), field the name of the field there: it opens nowhere else.
+func (b *Box) Seal(ctx context.Context, keyID, aggregate, field string, m proto.Message) (*eventv1.Sealed, error) {
+	if !subject.ValidID(keyID) {
+		return nil, fmt.Errorf("seal %s of %s: the key id is not letters, digits, '_' and '-'", field, aggregate)
+	}
+	plain, err := proto.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("seal %s of %s: %w", field, aggregate, err)
+	}
+	aead, err := b.key(ctx, keyID, true)
+	if err != nil {
+		return nil, fmt.Errorf("seal %s of %s: %w", field, aggregate, err)
+	}
+	s := &eventv1.Sealed{
+		KeyId:     keyID,
+		Algorithm: eventv1.SealAlgorithm_SEAL_ALGORITHM_AES_256_GCM,
+		Content:   string(m.ProtoReflect().Descriptor().FullName()),
+		Nonce:     newNonce(aead),
+	}
+	s.Ciphertext = aead.Seal(nil, s.Nonce, plain, additional(s, aggregate, field))
+	return s, nil
+}
+
+// Open decrypts a sealed field of an event of aggregate into a message.
+func (b *Box) Open(ctx context.Context, aggregate, field string, s *eventv1.Sealed, into proto.Message) error {
+	if s.GetContent() != string(into.ProtoReflect().Descriptor().FullName()) {
+		return fmt.Errorf("open %s of %s: it holds a %s", field, aggregate, s.GetContent())
+	}
+	aead, err := b.key(ctx, s.GetKeyId(), false)
+	if err != nil {
+		return fmt.Errorf("open %s of %s: %w", field, aggregate, err)
+	}
+	if len(s.GetNonce()) != aead.NonceSize() {
+		return fmt.Errorf("open %s of %s: %w", field, aggregate, ErrBroken)
+	}
+	plain, err := aead.Open(nil, s.GetNonce(), s.GetCiphertext(), additional(s, aggregate, field))
+	if err != nil || proto.Unmarshal(plain, into) != nil {
+		return fmt.Errorf("open %s of %s: %w", field, aggregate, ErrBroken)
+	}
+	return nil
+}
+
+// additional binds a sealed field to its key, place and content.
+func additional(s *eventv1.Sealed, aggregate, field string) []byte {
+	return []byte(strings.Join([]string{s.GetKeyId(), aggregate, field, s.GetContent()}, "\x00"))
+}
+
+func newNonce(aead cipher.AEAD) []byte {
+	nonce := make([]byte, aead.NonceSize())
+	_, _ = rand.Read(nonce) // never fails
+	return nonce
+}
+
+// key loads a key; if it does not exist and create is set, it makes one. Of several who make one at once, one wins and all use its key.
+func (b *Box) key(ctx context.Context, id string, create bool) (cipher.AEAD, error) {
+	for wait := time.Millisecond; ; wait *= 2 {
+		wrapped, err := b.load(ctx, id)
+		if err == nil {
+			return b.unwrap(wrapped)
+		}
+		if !errors.Is(err, ErrNoKey) || !create {
+			return nil, err
+		}
+		key, err := b.create(ctx, id)
+		if err == nil {
+			return newAEAD(key)
+		}
+		if !exists(err) {
+			return nil, fmt.Errorf("make key: %w: %w", eventlog.ErrUnavailable, err)
+		}
+		select { // somebody else made it: read it, from a follower that may lag behind
+		case <-ctx.Done():
+			return nil, fmt.Errorf("load key: %w: %w", eventlog.ErrUnavailable, ctx.Err())
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (b *Box) load(ctx context.Context, id string) (*eventv1.WrappedKey, error) {
+	m, err := b.keys.GetLastMsgForSubject(ctx, subject.Key(id))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, ErrNoKey
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load key: %w: %w", eventlog.ErrUnavailable, err)
+	}
+	wrapped := &eventv1.WrappedKey{}
+	if proto.Unmarshal(m.Data, wrapped) != nil || wrapped.GetKeyId() != id {
+		return nil, ErrBroken
+	}
+	return wrapped, nil
+}
+
+func (b *Box) create(ctx context.Context, id string) ([]byte, error) {
+	key := make([]byte, keySize)
+	_, _ = rand.Read(key) // never fails
+	w := &eventv1.WrappedKey{
+		KeyId:         id,
+		MasterVersion: masterVersion,
+		Algorithm:     eventv1.SealAlgorithm_SEAL_ALGORITHM_AES_256_GCM,
+		Nonce:         newNonce(b.master.aead),
+	}
+	w.Ciphertext = b.master.aead.Seal(nil, w.GetNonce(), key, wrapAdditional(w))
+	payload, err := proto.Marshal(w)
+	if err != nil {
+		return nil, err
+	}
+	_, err = b.js.Publish(ctx, subject.Key(id), payload, jetstream.WithExpectLastSequencePerSubject(0))
+	return key, err
+}
+
+func (b *Box) unwrap(w *eventv1.WrappedKey) (cipher.AEAD, error) {
+	if w.GetMasterVersion() != masterVersion || len(w.GetNonce()) != b.master.aead.NonceSize() {
+		return nil, ErrBroken
+	}
+	key, err := b.master.aead.Open(nil, w.GetNonce(), w.GetCiphertext(), wrapAdditional(w))
+	if err != nil {
+		return nil, ErrBroken
+	}
+	return newAEAD(key)
+}
+
+func wrapAdditional(w *eventv1.WrappedKey) []byte {
+	return fmt.Appendf(nil, "%s\x00%d", w.GetKeyId(), w.GetMasterVersion())
+}
+
+// exists reports whether an error says that the key was made by somebody else in the meantime.
+func exists(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
+		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+}
+
+// ChildKey returns the id of the key of the child that a message is about; every message with personal details of a child has child_id.
+func ChildKey(about proto.Message) string {
+	child, ok := about.(interface{ GetChildId() string })
+	if !ok || child.GetChildId() == "" {
+		return ""
+	}
+	return "child-" + child.GetChildId()
+}

@@ -1,0 +1,157 @@
+package seal_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
+
+	"tongan.dev/pkg/natstest"
+	"tongan.dev/pkg/seal"
+	"tongan.dev/pkg/subject"
+	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
+	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
+)
+
+func newMaster(t *testing.T, fill byte) *seal.Master {
+	t.Helper()
+	m, err := seal.NewMaster(bytes.Repeat([]byte{fill}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func newBox(t *testing.T, js jetstream.JetStream, fill byte) *seal.Box {
+	t.Helper()
+	box, err := seal.NewBox(t.Context(), js, newMaster(t, fill))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return box
+}
+
+func TestSealAndOpen(t *testing.T) {
+	t.Parallel()
+	js := natstest.Bus(t)
+	box := newBox(t, js, 1)
+	details := &intakev1.ChildDetails{Name: "标识-7f3a", Phone: "19900000001"}
+	s, err := box.Seal(t.Context(), "child-c1", "intake.child.c1", "details", details)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(s.GetCiphertext(), []byte("7f3a")) {
+		t.Fatal("the name can be read in the sealed field")
+	}
+	got := &intakev1.ChildDetails{}
+	if err := box.Open(t.Context(), "intake.child.c1", "details", s, got); err != nil || !proto.Equal(got, details) {
+		t.Fatalf("opened with %v", err)
+	}
+	for name, try := range map[string]func() error{
+		"another aggregate": func() error { return box.Open(t.Context(), "intake.child.c2", "details", s, got) },
+		"another field":     func() error { return box.Open(t.Context(), "intake.child.c1", "note", s, got) },
+		"another master key": func() error {
+			return newBox(t, js, 2).Open(t.Context(), "intake.child.c1", "details", s, got)
+		},
+		"a changed byte": func() error {
+			changed := proto.CloneOf(s)
+			changed.Ciphertext[0] ^= 1
+			return box.Open(t.Context(), "intake.child.c1", "details", changed, got)
+		},
+		"a short nonce": func() error {
+			changed := proto.CloneOf(s)
+			changed.Nonce = nil
+			return box.Open(t.Context(), "intake.child.c1", "details", changed, got)
+		},
+	} {
+		if err := try(); !errors.Is(err, seal.ErrBroken) {
+			t.Errorf("%s: %v, want %v", name, err, seal.ErrBroken)
+		}
+	}
+	if err := box.Open(t.Context(), "intake.child.c1", "details", s, &intakev1.CaseNote{}); err == nil {
+		t.Error("opened as another message")
+	}
+}
+
+// Removing the wrapped key from its stream makes what was sealed unreadable at once.
+func TestADestroyedKeyOpensNothing(t *testing.T) {
+	t.Parallel()
+	js := natstest.Bus(t)
+	box := newBox(t, js, 1)
+	s, err := box.Seal(t.Context(), "child-c1", "intake.child.c1", "details", &intakev1.ChildDetails{Name: "n"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), subject.StreamKeys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := stream.GetLastMsgForSubject(t.Context(), subject.Key("child-c1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.SecureDeleteMsg(t.Context(), m.Sequence); err != nil {
+		t.Fatal(err)
+	}
+	if err := box.Open(t.Context(), "intake.child.c1", "details", s, &intakev1.ChildDetails{}); !errors.Is(err, seal.ErrNoKey) {
+		t.Fatalf("error is %v, want %v", err, seal.ErrNoKey)
+	}
+}
+
+func TestKeysMadeAtOnceAreOne(t *testing.T) {
+	t.Parallel()
+	box := newBox(t, natstest.Bus(t), 1)
+	sealed := make([]*eventv1.Sealed, 16)
+	var wg sync.WaitGroup
+	for i := range sealed {
+		wg.Go(func() {
+			var err error
+			if sealed[i], err = box.Seal(t.Context(), "child-c1", "intake.child.c1", "details", &intakev1.ChildDetails{Name: "n"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, s := range sealed {
+		if err := box.Open(t.Context(), "intake.child.c1", "details", s, &intakev1.ChildDetails{}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestMasterKeyFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "keys", "master.key")
+	if _, err := seal.LoadMaster(path); err == nil {
+		t.Fatal("a missing file was loaded")
+	}
+	if _, err := seal.CreateMaster(path); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := os.ReadFile(path)
+	if _, err := seal.CreateMaster(path); err != nil {
+		t.Fatal(err)
+	}
+	if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
+		t.Fatal("the key was made anew")
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := seal.LoadMaster(path); err == nil || !strings.Contains(err.Error(), "must be 600") {
+		t.Fatalf("a file that others may read: %v", err)
+	}
+	if err := os.WriteFile(path, []byte("short"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_ = os.Chmod(path, 0o600)
+	if _, err := seal.LoadMaster(path); err == nil || strings.Contains(err.Error(), "short") {
+		t.Fatalf("a file that is no key: %v", err)
+	}
+}

@@ -1,0 +1,179 @@
+package serve
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"buf.build/go/protovalidate"
+	"github.com/nats-io/nats.go/micro"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"tongan.dev/pkg/decider"
+)
+
+// MaxRequest is the largest command or query, in bytes.
+const MaxRequest = 512 << 10
+
+// maxAhead is how far the time of an event may lie ahead of the service's clock.
+const maxAhead = 5 * time.Minute
+
+// contentJSON is the content type of requests and replies in JSON.
+const contentJSON = "application/json"
+
+// BadInput is the answer to a request that violates the contract. It names the field and the rule and repeats no value.
+type BadInput struct{ Field, Rule string }
+
+// Error names the field and the rule.
+func (b *BadInput) Error() string { return strings.TrimPrefix(b.Field+": "+b.Rule, ": ") }
+
+// errTooLarge is returned when a request is over MaxRequest.
+var errTooLarge = &BadInput{"payload", fmt.Sprintf("is over %d bytes", MaxRequest)}
+
+// isJSON reports whether a request is JSON: by its content type, or by its first byte, with which no protobuf message of ours begins.
+func isJSON(req micro.Request) bool {
+	return req.Headers().Get("Content-Type") == contentJSON || bytes.HasPrefix(bytes.TrimLeft(req.Data(), " \t\r\n"), []byte("{"))
+}
+
+// decode fills a message from a request and checks it against the rules of the contract.
+func decode(req micro.Request, into proto.Message) error {
+	if len(req.Data()) > MaxRequest {
+		return errTooLarge
+	}
+	name := into.ProtoReflect().Descriptor().FullName()
+	if isJSON(req) {
+		if err := protojson.Unmarshal(req.Data(), into); err != nil {
+			return &BadInput{"payload", jsonRule(name, err)}
+		}
+		return nil
+	}
+	if err := proto.Unmarshal(req.Data(), into); err != nil {
+		return &BadInput{"payload", fmt.Sprintf("is neither JSON nor a protobuf message %s", name)}
+	}
+	return unknownFields("", into.ProtoReflect())
+}
+
+// jsonError matches what may be passed on of an error of protojson: the place, and the name of the field. Values are left out.
+var jsonError = regexp.MustCompile(`\(line (\d+:\d+)\): (?:(unknown field "[A-Za-z0-9_.\[\]]{1,64}")|invalid value for (\w+) (?:type|field (\w+)))`)
+
+func jsonRule(name protoreflect.FullName, err error) string {
+	m := jsonError.FindStringSubmatch(err.Error())
+	switch {
+	case m == nil:
+		return fmt.Sprintf("is not JSON for %s", name)
+	case m[2] != "":
+		return fmt.Sprintf("at %s: %s in %s", m[1], m[2], name)
+	default:
+		return strings.TrimSpace(fmt.Sprintf("at %s: not a value of type %s %s", m[1], m[3], m[4]))
+	}
+}
+
+func unknownFields(path string, m protoreflect.Message) error {
+	if len(m.GetUnknown()) > 0 {
+		return &BadInput{strings.TrimPrefix(path, "."), fmt.Sprintf("has a field that %s does not have", m.Descriptor().FullName())}
+	}
+	return walk(path, m, func(path string, _ protoreflect.FieldDescriptor, sub protoreflect.Message) error {
+		return unknownFields(path, sub)
+	}, nil)
+}
+
+// walk calls message for each message directly inside m, and text for each text field, with their paths.
+func walk(path string, m protoreflect.Message, message func(string, protoreflect.FieldDescriptor, protoreflect.Message) error,
+	text func(string, protoreflect.FieldDescriptor, string) error,
+) error {
+	var failed error
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		at := path + "." + string(fd.Name())
+		switch {
+		case fd.IsList() && fd.Message() != nil:
+			for i := 0; i < v.List().Len() && failed == nil; i++ {
+				failed = message(fmt.Sprintf("%s[%d]", at, i), fd, v.List().Get(i).Message())
+			}
+		case fd.IsList() || fd.IsMap():
+		case fd.Message() != nil:
+			failed = message(at, fd, v.Message())
+		case fd.Kind() == protoreflect.StringKind && text != nil:
+			failed = text(at, fd, v.String())
+		}
+		return failed == nil
+	})
+	return failed
+}
+
+// validate checks a message against the annotations of the contract.
+func validate(m proto.Message) error {
+	err := protovalidate.Validate(m)
+	var invalid *protovalidate.ValidationError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	rules := make([]string, len(invalid.Violations))
+	for i, v := range invalid.Violations {
+		rules[i] = strings.TrimPrefix(protovalidate.FieldPathString(v.Proto.GetField())+": "+v.Proto.GetMessage(), ": ")
+	}
+	return &BadInput{Rule: strings.Join(rules, "; ")}
+}
+
+// checkDistricts refuses a district that the deployment does not serve, wherever the message names one.
+func checkDistricts(path string, m protoreflect.Message, districts []string) error {
+	return walk(path, m, func(path string, _ protoreflect.FieldDescriptor, sub protoreflect.Message) error {
+		return checkDistricts(path, sub, districts)
+	}, func(path string, fd protoreflect.FieldDescriptor, value string) error {
+		if fd.Name() == "adm_code" && !slices.Contains(districts, value) {
+			return &BadInput{strings.TrimPrefix(path, "."), "is not a district served here (" + strings.Join(districts, ", ") + ")"}
+		}
+		return nil
+	})
+}
+
+// checkTime refuses what is said to happen in the future of the service's clock.
+func checkTime(c decider.Event, now time.Time) error {
+	if c.GetProvenance().GetOccurredAt().AsTime().After(now.Add(maxAhead)) {
+		return &BadInput{"provenance.occurred_at", "is more than 5 minutes in the future"}
+	}
+	return nil
+}
+
+// personal reports whether a field is marked as personal in the contract.
+func personal(fd protoreflect.FieldDescriptor) bool {
+	o, ok := fd.Options().(*descriptorpb.FieldOptions)
+	return ok && o.GetDebugRedact()
+}
+
+// digest is the first 8 bytes of SHA-256 over a command without its personal fields and without what a service fills in.
+func digest(c decider.Event) ([]byte, error) {
+	clean := proto.Clone(c).(decider.Event)
+	clean.GetProvenance().CommandDigest = nil
+	clearPersonal(clean.ProtoReflect())
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(clean)
+	if err != nil {
+		return nil, fmt.Errorf("digest: %w", err)
+	}
+	sum := sha256.Sum256(b)
+	return sum[:8], nil
+}
+
+// clearPersonal removes every personal field of a message.
+func clearPersonal(m protoreflect.Message) {
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case personal(fd):
+			m.Clear(fd)
+		case fd.IsList() && fd.Message() != nil:
+			for i := range v.List().Len() {
+				clearPersonal(v.List().Get(i).Message())
+			}
+		case fd.Message() != nil && !fd.IsMap():
+			clearPersonal(v.Message())
+		}
+		return true
+	})
+}

@@ -1,0 +1,218 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/nats.go/micro"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"tongan.dev/pkg/decider"
+	"tongan.dev/pkg/eventlog"
+	"tongan.dev/pkg/seal"
+	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
+)
+
+// Endpoint is one row of a service's table: a subject and what answers it.
+type Endpoint struct {
+	subject string
+	request protoreflect.FullName
+	answer  func(ctx context.Context, rt *Runtime, req micro.Request) (proto.Message, error)
+}
+
+// Option changes how a command is admitted.
+type Option[C decider.Event] func(*admission[C])
+
+type admission[C decider.Event] struct {
+	creates func(C) string
+	prepare func(C)
+	box     *seal.Box
+	keyOf   func(parent proto.Message) string
+}
+
+// Creates says which id the command names for what it creates; it serves as command id where none is given.
+func Creates[C decider.Event](id func(C) string) Option[C] {
+	return func(a *admission[C]) { a.creates = id }
+}
+
+// Prepare lets the service fill in what it knows better than the caller, before the personal fields are sealed.
+func Prepare[C decider.Event](fill func(C)) Option[C] {
+	return func(a *admission[C]) { a.prepare = fill }
+}
+
+// Seals has the personal fields of the command sealed before it is decided. KeyOf returns the id of the key for a field, given the
+// message the field stands in.
+func Seals[C decider.Event](box *seal.Box, keyOf func(parent proto.Message) string) Option[C] {
+	return func(a *admission[C]) { a.box, a.keyOf = box, keyOf }
+}
+
+// Command is the endpoint of a command that a decider decides: id names the aggregate it is for.
+func Command[S any, C decider.Event](log *eventlog.Log, d decider.Decider[S], verb string, id func(C) string, opts ...Option[C]) Endpoint {
+	return Handle(log, verb, id, func(ctx context.Context, _ *Runtime, id string, cmd decider.Command, _ C) (*eventv1.CommandReply, error) {
+		return decider.Transact(ctx, log, d, id, cmd)
+	}, opts...)
+}
+
+// Handle is the endpoint of a command for which the service does more than decide. The handler gets the admitted command, its personal
+// fields sealed.
+func Handle[C decider.Event](log *eventlog.Log, verb string, id func(C) string,
+	handle func(ctx context.Context, rt *Runtime, id string, cmd decider.Command, body C) (*eventv1.CommandReply, error), opts ...Option[C],
+) Endpoint {
+	var a admission[C]
+	for _, o := range opts {
+		o(&a)
+	}
+	return Endpoint{
+		subject: log.Aggregate().Command(verb),
+		request: nameOf[C](),
+		answer: func(ctx context.Context, rt *Runtime, req micro.Request) (proto.Message, error) {
+			body := newMessage[C]()
+			if err := decode(req, body); err != nil {
+				return nil, err
+			}
+			cmd, err := a.admit(rt, body)
+			if err != nil {
+				return nil, err
+			}
+			aggregate := id(body)
+			if err := a.seal(ctx, log.Key(aggregate), &cmd); err != nil {
+				return nil, err
+			}
+			return handle(ctx, rt, aggregate, cmd, body)
+		},
+	}
+}
+
+// Query is the endpoint of a query.
+func Query[Q, A proto.Message](subject string, answer func(ctx context.Context, q Q) (A, error)) Endpoint {
+	return Endpoint{
+		subject: subject,
+		request: nameOf[Q](),
+		answer: func(ctx context.Context, _ *Runtime, req micro.Request) (proto.Message, error) {
+			q := newMessage[Q]()
+			if err := decode(req, q); err != nil {
+				return nil, err
+			}
+			if err := validate(q); err != nil {
+				return nil, err
+			}
+			return answer(ctx, q)
+		},
+	}
+}
+
+func newMessage[M proto.Message]() M {
+	var m M
+	return m.ProtoReflect().New().Interface().(M)
+}
+
+func nameOf[M proto.Message]() protoreflect.FullName {
+	var m M
+	return m.ProtoReflect().Descriptor().FullName()
+}
+
+// admit checks a command against the contract and the rules that all services share.
+func (a admission[C]) admit(rt *Runtime, body C) (decider.Command, error) {
+	if err := validate(body); err != nil {
+		return decider.Command{}, err
+	}
+	p := body.GetProvenance()
+	if p.GetCommandId() == "" {
+		if a.creates == nil {
+			return decider.Command{}, &BadInput{"provenance.command_id", "is required: the command does not name what it creates"}
+		}
+		p.CommandId = a.creates(body)
+	}
+	now := rt.Clock.Now()
+	if err := checkTime(body, now); err != nil {
+		return decider.Command{}, err
+	}
+	if err := checkDistricts("", body.ProtoReflect(), rt.Districts); err != nil {
+		return decider.Command{}, err
+	}
+	if a.prepare != nil {
+		a.prepare(body)
+	}
+	sum, err := digest(body)
+	if err != nil {
+		return decider.Command{}, err
+	}
+	return decider.Command{At: now, ID: p.GetCommandId(), Digest: sum, Body: body}, nil
+}
+
+// seal moves the personal fields of the command out of its body, sealed. A command type without Seals has none: see Service.
+func (a admission[C]) seal(ctx context.Context, aggregate string, cmd *decider.Command) error {
+	if a.box == nil {
+		clearPersonal(cmd.Body.ProtoReflect())
+		return nil
+	}
+	cmd.Sealed = make(map[string]*eventv1.Sealed)
+	return a.sealFields(ctx, "", aggregate, cmd.Body.ProtoReflect(), cmd.Sealed)
+}
+
+func (a admission[C]) sealFields(ctx context.Context, path, aggregate string, m protoreflect.Message, out map[string]*eventv1.Sealed) error {
+	return walk(path, m, func(at string, fd protoreflect.FieldDescriptor, sub protoreflect.Message) error {
+		if !personal(fd) {
+			return a.sealFields(ctx, at, aggregate, sub, out)
+		}
+		s, err := a.box.Seal(ctx, a.keyOf(m.Interface()), aggregate, string(fd.Name()), sub.Interface())
+		if err != nil {
+			return err
+		}
+		out[strings.TrimPrefix(at, ".")] = s
+		m.Clear(fd)
+		return nil
+	}, nil)
+}
+
+// encode makes the payload of a reply, in JSON where the request was.
+func encode(req micro.Request, m proto.Message) ([]byte, string, error) {
+	if isJSON(req) {
+		b, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
+		return b, contentJSON, err
+	}
+	b, err := proto.Marshal(m)
+	return b, "application/protobuf", err
+}
+
+// status returns the micro error code for an error, and whether its text may be told to the caller.
+func status(err error) (code string, tell bool) {
+	var bad *BadInput
+	var refused *decider.Refusal
+	switch {
+	case errors.Is(err, errTooLarge):
+		return "413", true
+	case errors.As(err, &bad):
+		return "400", true
+	case errors.As(err, &refused):
+		return "409", true
+	case errors.Is(err, decider.ErrConflict), errors.Is(err, eventlog.ErrUnavailable), errors.Is(err, eventlog.ErrUnclear),
+		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, ErrBusy):
+		return "503", false
+	default:
+		return "500", false
+	}
+}
+
+// ErrBusy is returned by a query whose figures are not to be had now; the caller is told to try again.
+var ErrBusy = errors.New("not to be had now")
+
+// describe is the text of an error for the caller: one line, no value of the request.
+func describe(err error) string {
+	code, tell := status(err)
+	switch {
+	case tell:
+		return strings.ReplaceAll(err.Error(), "\n", "; ")
+	case code == "503":
+		return "not available now: send the same command again"
+	default:
+		return "internal error: see the service's log"
+	}
+}
+
+// String names the endpoint.
+func (e Endpoint) String() string { return fmt.Sprintf("%s %s", e.subject, e.request) }

@@ -1,0 +1,136 @@
+// Package serve is the life of a service: configuration, logging, signals, the connection to the bus, commands and queries as endpoints
+// from a table, health, and a clean end.
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"tongan.dev/pkg/clock"
+)
+
+// Version of all services and of the binary, a semantic version.
+const Version = "0.1.0"
+
+// Config is what every service process is told by flags and environment.
+type Config struct {
+	NATSURL    string     `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus."`
+	DistrictFlags
+	LogLevel   slog.Level `env:"TONGAN_LOG_LEVEL" default:"info" help:"Least level that is logged: debug, info, warn, error."`
+	HealthAddr string     `env:"TONGAN_HEALTH_ADDR" help:"Where to answer /healthz over HTTP, for example 127.0.0.1:8080; empty means nowhere."`
+}
+
+// DistrictFlags name the districts a deployment serves. The default is Jiangmen, the city of the source, and its seven districts.
+type DistrictFlags struct {
+	Districts []string `env:"TONGAN_DISTRICTS" default:"440700,440703,440704,440705,440781,440783,440784,440785" help:"Districts served, six digits of GB/T 2260 each; a command about another one is refused."`
+}
+
+// Runtime is what a service works with.
+type Runtime struct {
+	JS        jetstream.JetStream
+	Clock     clock.Clock
+	Log       *slog.Logger
+	Districts []string
+}
+
+// NewLog returns a logger that writes text to standard error. What is logged is ids, codes and counts, never personal data.
+func NewLog(level slog.Level) *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// Connect connects to the bus under a name. Errors that the server reports later, such as denied permissions, are logged.
+func Connect(url, name string, log *slog.Logger, opts ...nats.Option) (jetstream.JetStream, error) {
+	opts = append([]nats.Option{
+		nats.Name(name),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(250 * time.Millisecond),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			log.Error("bus reports an error", "connection", name, "error", err)
+		}),
+	}, opts...)
+	nc, err := nats.Connect(url, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("no bus at %s (%w): start it, or name another with --nats-url", url, err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("bus at %s: %w", url, err)
+	}
+	return js, nil
+}
+
+// Main runs one service as a process of its own until it is interrupted, and exits: 0 after a clean end, 1 after an error, which it
+// prints as one line. C holds the flags of this service beside Config.
+func Main[C any](name string, run func(ctx context.Context, rt *Runtime, cfg C) error) {
+	var cli struct {
+		Config
+		Service C `embed:""`
+	}
+	kong.Parse(&cli, kong.Name(name), kong.Description("Service "+name+" of Tongan."))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := process(ctx, name, cli.Config, func(rt *Runtime) error { return run(ctx, rt, cli.Service) })
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(1)
+	}
+}
+
+func process(ctx context.Context, name string, cfg Config, run func(*Runtime) error) error {
+	log := NewLog(cfg.LogLevel)
+	js, err := Connect(cfg.NATSURL, name, log)
+	if err != nil {
+		return err
+	}
+	defer js.Conn().Close()
+	if cfg.HealthAddr != "" {
+		end, err := serveHealth(ctx, cfg.HealthAddr, js, log)
+		if err != nil {
+			return err
+		}
+		defer end()
+	}
+	log.Info("service starts", "service", name, "version", Version)
+	err = run(&Runtime{JS: js, Clock: clock.Wall{}, Log: log, Districts: cfg.Districts})
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	log.Info("service ends", "service", name)
+	return err
+}
+
+// serveHealth answers /healthz: 200 while the bus answers, 503 otherwise.
+func serveHealth(ctx context.Context, addr string, js jetstream.JetStream, log *slog.Logger) (end func(), err error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("health address %s: %w", addr, err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+		defer cancel()
+		if _, err := js.AccountInfo(ctx); err != nil {
+			http.Error(w, "the bus does not answer", http.StatusServiceUnavailable)
+		}
+	})
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: time.Second}
+	go func() {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("health server ends", "error", err)
+		}
+	}()
+	return func() { _ = srv.Close() }, nil
+}
