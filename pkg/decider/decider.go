@@ -74,6 +74,12 @@ type Refusal struct {
 // Refuse returns a refusal; deciders declare theirs once, as variables with a comment that says when they are returned.
 func Refuse(field, rule string) *Refusal { return &Refusal{Field: field, Rule: rule} }
 
+// Is reports whether target refuses the same field by the same rule, so that refusals made for one command can be compared.
+func (r *Refusal) Is(target error) bool {
+	t, ok := target.(*Refusal)
+	return ok && *t == *r
+}
+
 // Error names the field and the rule.
 func (r *Refusal) Error() string { return r.Field + ": " + r.Rule }
 

@@ -21,6 +21,10 @@ import (
 // MaxEvents is how many events one command may lead to: the server's bound for an atomic batch.
 const MaxEvents = 1000
 
+// ReadQueue is the queue length (nats.SyncQueueLen) for connections that load aggregates. A load makes a queue and throws it away; the
+// library's own 65536 places cost half a megabyte each time.
+const ReadQueue = 2 * MaxEvents
+
 var (
 	// ErrUnavailable is returned when the bus does not answer or has no room: nothing was stored, try again later.
 	ErrUnavailable = errors.New("the bus does not take events now")

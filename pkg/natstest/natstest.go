@@ -78,7 +78,7 @@ func Cluster(tb testing.TB, n int) ([]*server.Server, jetstream.JetStream) {
 // Connect connects to a server; the connection ends with the test.
 func Connect(tb testing.TB, url string, opts ...nats.Option) jetstream.JetStream {
 	tb.Helper()
-	nc, err := nats.Connect(url, opts...)
+	nc, err := nats.Connect(url, append([]nats.Option{nats.SyncQueueLen(eventlog.ReadQueue)}, opts...)...)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"tongan.dev/pkg/clock"
+	"tongan.dev/pkg/eventlog"
 )
 
 // Version of all services and of the binary, a semantic version.
@@ -26,7 +27,7 @@ const Version = "0.1.0"
 
 // Config is what every service process is told by flags and environment.
 type Config struct {
-	NATSURL    string     `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus."`
+	NATSURL string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus."`
 	DistrictFlags
 	LogLevel   slog.Level `env:"TONGAN_LOG_LEVEL" default:"info" help:"Least level that is logged: debug, info, warn, error."`
 	HealthAddr string     `env:"TONGAN_HEALTH_ADDR" help:"Where to answer /healthz over HTTP, for example 127.0.0.1:8080; empty means nowhere."`
@@ -56,6 +57,7 @@ func Connect(url, name string, log *slog.Logger, opts ...nats.Option) (jetstream
 		nats.Name(name),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(250 * time.Millisecond),
+		nats.SyncQueueLen(eventlog.ReadQueue),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			log.Error("bus reports an error", "connection", name, "error", err)
 		}),

@@ -2,12 +2,15 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
 	"tongan.dev/pkg/subject"
@@ -25,11 +28,17 @@ const (
 
 // Run offers endpoints under the name of a service until ctx ends; then it takes no new requests and finishes those under way.
 func Run(ctx context.Context, rt *Runtime, name, description string, endpoints []Endpoint) error {
-	svc, err := micro.AddService(rt.JS.Conn(), micro.Config{Name: subject.Micro(name), Version: Version, Description: description})
+	r := &running{rt: rt, slots: make(chan struct{}, atOnce), stats: make(map[string]*stats)}
+	for _, e := range endpoints {
+		r.stats[e.subject] = &stats{}
+	}
+	svc, err := micro.AddService(rt.JS.Conn(), micro.Config{
+		Name: subject.Micro(name), Version: Version, Description: description,
+		StatsHandler: func(e *micro.Endpoint) any { return r.stats[e.Subject].view() },
+	})
 	if err != nil {
 		return fmt.Errorf("service %s: %w", name, err)
 	}
-	r := &running{rt: rt, slots: make(chan struct{}, atOnce)}
 	for _, e := range endpoints {
 		err := svc.AddEndpoint(endpointName(e.subject), r.handler(e), micro.WithEndpointSubject(e.subject),
 			micro.WithEndpointMetadata(map[string]string{"request": string(e.request)}))
@@ -56,15 +65,30 @@ type running struct {
 	rt    *Runtime
 	slots chan struct{}
 	wg    sync.WaitGroup
+	stats map[string]*stats // by subject; not changed after the start
+}
+
+// stats are what STATS shows of an endpoint in its field data. The library's own counters of errors and time are not used: it reads them
+// when a handler returns, and ours answers later.
+type stats struct{ answered, refused, failed, micros atomic.Uint64 }
+
+func (s *stats) view() map[string]uint64 {
+	done := s.answered.Load() + s.refused.Load() + s.failed.Load()
+	return map[string]uint64{
+		"answered": s.answered.Load(), "refused": s.refused.Load(), "failed": s.failed.Load(),
+		"average_microseconds": s.micros.Load() / max(done, 1),
+	}
 }
 
 // handler answers requests on goroutines of their own, at most atOnce of them.
 func (r *running) handler(e Endpoint) micro.Handler {
 	return micro.HandlerFunc(func(req micro.Request) {
 		r.slots <- struct{}{}
+		begun := time.Now()
 		r.wg.Go(func() {
 			defer func() { <-r.slots }()
 			r.answer(e, req)
+			r.stats[e.subject].micros.Add(uint64(time.Since(begun).Microseconds()))
 		})
 	})
 }
@@ -75,7 +99,7 @@ func (r *running) answer(e Endpoint, req micro.Request) {
 	defer func() {
 		if p := recover(); p != nil { // one request must not end the service; the text of a panic may hold values, so it is not logged
 			r.rt.Log.Error("request ended in a panic", "endpoint", e.subject, "stack", string(debug.Stack()))
-			_ = req.Error("500", "internal error: see the service's log", nil)
+			r.refuse(e, req, errPanic)
 		}
 	}()
 	reply, err := e.answer(ctx, r.rt, req)
@@ -88,22 +112,35 @@ func (r *running) answer(e Endpoint, req micro.Request) {
 		r.refuse(e, req, err)
 		return
 	}
-	if err := req.Respond(payload, micro.WithHeaders(micro.Headers{"Content-Type": {contentType}})); err != nil {
+	r.stats[e.subject].answered.Add(1)
+	r.respond(e, req, nats.Header{"Content-Type": {contentType}}, payload)
+}
+
+// errPanic stands for a request whose handling ended in a panic.
+var errPanic = errors.New("panic")
+
+// refuse answers with a micro error: its code and text stand in the headers that micro defines.
+func (r *running) refuse(e Endpoint, req micro.Request, err error) {
+	code, told := status(err)
+	if told {
+		r.stats[e.subject].refused.Add(1)
+	} else {
+		r.stats[e.subject].failed.Add(1)
+		r.rt.Log.Error("request failed", "endpoint", e.subject, "code", code, "error", err)
+	}
+	r.respond(e, req, nats.Header{micro.ErrorCodeHeader: {code}, micro.ErrorHeader: {describe(err)}}, nil)
+}
+
+func (r *running) respond(e Endpoint, req micro.Request, h nats.Header, payload []byte) {
+	if req.Reply() == "" {
+		return // somebody published instead of asking
+	}
+	if err := r.rt.JS.Conn().PublishMsg(&nats.Msg{Subject: req.Reply(), Header: h, Data: payload}); err != nil {
 		r.rt.Log.Warn("reply not sent", "endpoint", e.subject, "error", err)
 	}
 }
 
-func (r *running) refuse(e Endpoint, req micro.Request, err error) {
-	code, told := status(err)
-	if !told {
-		r.rt.Log.Error("request failed", "endpoint", e.subject, "code", code, "error", err)
-	}
-	if err := req.Error(code, describe(err), nil); err != nil {
-		r.rt.Log.Warn("refusal not sent", "endpoint", e.subject, "error", err)
-	}
-}
-
-// wait lets requests under way finish.
+// wait lets requests under way finish, and their replies go out.
 func (r *running) wait() {
 	done := make(chan struct{})
 	go func() { r.wg.Wait(); close(done) }()
@@ -111,5 +148,8 @@ func (r *running) wait() {
 	case <-done:
 	case <-time.After(drainTimeout):
 		r.rt.Log.Warn("requests under way were given up")
+	}
+	if err := r.rt.JS.Conn().FlushTimeout(time.Second); err != nil {
+		r.rt.Log.Warn("replies may not have been sent", "error", err)
 	}
 }

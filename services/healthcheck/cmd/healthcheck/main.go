@@ -1,0 +1,9 @@
+// Command healthcheck runs the service healthcheck as a process of its own.
+package main
+
+import (
+	"tongan.dev/pkg/serve"
+	"tongan.dev/services/healthcheck"
+)
+
+func main() { serve.Main("healthcheck", healthcheck.Run) }

@@ -1,0 +1,9 @@
+// Command intake runs the service intake as a process of its own.
+package main
+
+import (
+	"tongan.dev/pkg/serve"
+	"tongan.dev/services/intake"
+)
+
+func main() { serve.Main("intake", intake.Run) }

@@ -1,0 +1,9 @@
+// Command reporting runs the service reporting as a process of its own.
+package main
+
+import (
+	"tongan.dev/pkg/serve"
+	"tongan.dev/services/reporting"
+)
+
+func main() { serve.Main("reporting", reporting.Run) }

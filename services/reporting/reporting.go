@@ -1,0 +1,67 @@
+// Package reporting answers questions about figures from ClickHouse and publishes bulletins.
+package reporting
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"tongan.dev/pkg/decider"
+	"tongan.dev/pkg/eventlog"
+	"tongan.dev/pkg/serve"
+	"tongan.dev/pkg/subject"
+	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
+	reportingv1 "tongan.dev/proto/gen/tongan/reporting/v1"
+	"tongan.dev/services/reporting/internal/publishing"
+)
+
+// Config is what the service is told beside serve.Config.
+type Config struct {
+	DSN      string `name:"clickhouse-dsn" env:"TONGAN_REPORTING_CLICKHOUSE_DSN" required:"" help:"ClickHouse as user reporting, clickhouse://user:password@host:port."`
+	Baseline string `env:"TONGAN_BASELINE" default:"2020-01-23" help:"First day that counts, in Asia/Shanghai."`
+}
+
+// Subjects of the service, for those who ask it.
+var (
+	// FiguresSubject answers reportingv1.GetFigures with reportingv1.Figures.
+	FiguresSubject = subject.Query(subject.Reporting, "figures", "get")
+	// IssueSubject takes reportingv1.IssueBulletin.
+	IssueSubject = publishing.Aggregate.Command("issue")
+)
+
+// Run offers the service's query and command until ctx ends.
+func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
+	opts, err := clickhouse.ParseDSN(cfg.DSN)
+	if err != nil {
+		return fmt.Errorf("clickhouse-dsn is not an address of ClickHouse, clickhouse://user:password@host:port")
+	}
+	db, err := clickhouse.Open(opts)
+	if err != nil {
+		return fmt.Errorf("clickhouse: %w", err)
+	}
+	defer func() { _ = db.Close() }()
+	if err := db.Ping(ctx); err != nil {
+		return fmt.Errorf("no ClickHouse at %v: %w", opts.Addr, err)
+	}
+	if _, err := eventlog.Created(ctx, rt.JS, subject.Reporting); err != nil {
+		return err
+	}
+	f := figures{db: db, baseline: cfg.Baseline}
+	return serve.Run(ctx, rt, subject.Reporting, "figures as of a date, and bulletins", endpoints(rt, f))
+}
+
+func endpoints(rt *serve.Runtime, f figures) []serve.Endpoint {
+	bulletins := eventlog.New(rt.JS, publishing.Aggregate, rt.Log)
+	return []serve.Endpoint{
+		serve.Query(FiguresSubject, f.get),
+		serve.Handle(bulletins, "issue", (*reportingv1.IssueBulletin).GetBulletinId,
+			func(ctx context.Context, _ *serve.Runtime, id string, cmd decider.Command, body *reportingv1.IssueBulletin) (*eventv1.CommandReply, error) {
+				figures, err := f.get(ctx, &reportingv1.GetFigures{AsOf: body.GetAsOf(), Grouping: body.GetGrouping(), Cuts: body.GetCuts()})
+				if err != nil {
+					return nil, err
+				}
+				return decider.Transact(ctx, bulletins, publishing.Decider(figures), id, cmd)
+			}, serve.Creates((*reportingv1.IssueBulletin).GetBulletinId)),
+	}
+}
