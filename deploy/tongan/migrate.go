@@ -1,0 +1,31 @@
+package main
+
+import (
+	"context"
+
+	"tongan.dev/pkg/eventlog"
+	"tongan.dev/pkg/serve"
+	"tongan.dev/services/projector"
+)
+
+// migrateCmd prepares servers of one's own; the standalone prepares its own by itself.
+type migrateCmd struct {
+	logFlags
+	busFlags
+	ClickHouseDSN string `name:"clickhouse-dsn" env:"TONGAN_CLICKHOUSE_DSN" required:"" help:"ClickHouse as user migration, clickhouse://user:password@host:port."`
+	MaxBytes      int64  `env:"TONGAN_MAX_BYTES" required:"" help:"What all streams together may hold, in bytes; the bus reserves it."`
+	Replicas      int    `env:"TONGAN_REPLICAS" default:"1" help:"How many servers hold each stream."`
+}
+
+// Run creates the streams and the tables that do not exist yet.
+func (c *migrateCmd) Run(ctx context.Context) error {
+	js, err := serve.Connect(c.NATSURL, "tongan-migrate", serve.NewLog(c.LogLevel))
+	if err != nil {
+		return err
+	}
+	defer js.Conn().Close()
+	if err := eventlog.Migrate(ctx, js, eventlog.StreamOptions{MaxBytes: c.MaxBytes, Replicas: c.Replicas}); err != nil {
+		return err
+	}
+	return projector.Migrate(ctx, c.ClickHouseDSN)
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// settings are what a standalone chose when it first ran in a data folder, and must keep. The file's mode is 0600.
+type settings struct {
+	// MaxStore is what the bus may store, in bytes.
+	MaxStore int64 `json:"max_store"`
+	// Passwords of the ClickHouse users.
+	Passwords map[string]string `json:"passwords"`
+}
+
+// storeShare is the part of the free disk that the bus may fill, in hundredths.
+const storeShare = 70
+
+// loadSettings reads the settings of a data folder, which is created with new settings for the users if there are none.
+func loadSettings(dir string, users []string) (settings, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return settings{}, fmt.Errorf("data folder %s cannot be written: choose another with --data", dir)
+	}
+	path := filepath.Join(dir, "settings.json")
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return newSettings(dir, path, users)
+	}
+	if err != nil {
+		return settings{}, fmt.Errorf("data folder %s cannot be read: choose another with --data", dir)
+	}
+	var s settings
+	if err := json.Unmarshal(text, &s); err != nil {
+		return s, fmt.Errorf("%s is damaged: %w", path, err)
+	}
+	return s, nil
+}
+
+func newSettings(dir, path string, users []string) (settings, error) {
+	free, err := freeBytes(dir)
+	if err != nil {
+		return settings{}, err
+	}
+	s := settings{MaxStore: free / 100 * storeShare, Passwords: make(map[string]string)}
+	for _, u := range users {
+		s.Passwords[u] = rand.Text()
+	}
+	text, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return s, err
+	}
+	// Written aside and renamed: a crash in between leaves no half a file.
+	if err := errors.Join(os.WriteFile(path+".new", text, 0o600), os.Rename(path+".new", path)); err != nil {
+		return s, fmt.Errorf("data folder %s cannot be written: choose another with --data", dir)
+	}
+	return s, nil
+}
+
+// freeBytes is the space that is free where a folder is.
+func freeBytes(dir string) (int64, error) {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		return 0, fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	return int64(fs.Bavail) * fs.Bsize, nil
+}

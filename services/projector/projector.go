@@ -1,0 +1,163 @@
+// Package projector copies the events of all services into ClickHouse, exactly: every row is a pure function of one event, written
+// as often as need be and read with FINAL, and the journal is written last. It keeps no state of its own beside its tables, and may
+// run in several copies at once.
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"tongan.dev/pkg/subject"
+)
+
+// Version is the version of the projection: which rows an event gives. Another version fills another generation of tables.
+const Version = 1
+
+// ErrGeneration is returned when the tables hold another projection, or another stream of the same name: rows of both must not mix.
+var ErrGeneration = errors.New("the tables hold something else")
+
+// reader is the name under which the projector puts messages aside.
+const reader = "projector"
+
+// Config says how a projector runs. The zero value is useful.
+type Config struct {
+	// Log takes what goes wrong, with ids and counts only; nil is silent.
+	Log *slog.Logger
+	// BatchRows is how many rows of one table make a batch full; 0 means 10 000.
+	BatchRows int
+	// Hook is for tests: it is called before every step of a batch (a dead letter, an insert, the end) with the names of stream and
+	// step, from several goroutines; its error ends Run there as a crash would. Nil is not called.
+	Hook func(stream, step string) error
+}
+
+// Projector copies events into ClickHouse. Its methods may be called from several goroutines; Run at most once.
+type Projector struct {
+	js   jetstream.JetStream
+	conn driver.Conn
+	cfg  Config
+
+	mu      sync.Mutex
+	stopped map[string]error // guarded by mu
+}
+
+// Open connects to a ClickHouse as Run needs it. The caller closes the connection.
+func Open(dsn string) (driver.Conn, error) {
+	opts, err := clickhouse.ParseDSN(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("clickhouse: address: %w", err)
+	}
+	conn, err := clickhouse.Open(opts)
+	if err != nil {
+		return nil, fmt.Errorf("clickhouse: %w", err)
+	}
+	return conn, nil
+}
+
+// New returns a projector that writes as the connection's user, UserProjector.
+func New(js jetstream.JetStream, conn driver.Conn, cfg Config) (*Projector, error) {
+	if cfg.BatchRows < 0 {
+		return nil, fmt.Errorf("projector: %d rows a batch", cfg.BatchRows)
+	}
+	if cfg.BatchRows == 0 {
+		cfg.BatchRows = 10_000
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Hook == nil {
+		cfg.Hook = func(string, string) error { return nil }
+	}
+	return &Projector{js: js, conn: conn, cfg: cfg, stopped: map[string]error{}}, nil
+}
+
+// Run copies the events of every service until ctx ends, and then returns nil. It tries for ever what may come right by itself;
+// ErrGeneration does not. A stream that holds what this build does not know stops alone, see Stopped.
+func (p *Projector) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for _, service := range subject.Services() {
+		f := &follower{Projector: p, service: service, stream: subject.Stream(service)}
+		f.log = p.cfg.Log.With("stream", f.stream)
+		wg.Go(func() {
+			if err := f.run(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	wg.Wait()
+	if end, ok := errors.AsType[fatal](context.Cause(ctx)); ok {
+		return end.error
+	}
+	return nil
+}
+
+// fatal is an error that ends Run.
+type fatal struct{ error }
+
+// Unwrap returns what is fatal.
+func (f fatal) Unwrap() error { return f.error }
+
+// Stopped returns the streams that have stopped, and why; the errors wrap ErrUndecided.
+func (p *Projector) Stopped() map[string]error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.stopped)
+}
+
+// Watermarks returns the last sequence of every stream up to which all tables are complete.
+func (p *Projector) Watermarks(ctx context.Context) (map[string]uint64, error) {
+	return Watermarks(ctx, p.conn)
+}
+
+// Watermarks returns the last sequence of every stream up to which all tables are complete; a stream of which nothing is there
+// stands at 0.
+func Watermarks(ctx context.Context, conn driver.Conn) (map[string]uint64, error) {
+	marks := make(map[string]uint64)
+	for _, service := range subject.Services() {
+		var w uint64
+		if err := conn.QueryRow(ctx, "SELECT max(seq) FROM "+journal+" WHERE stream = $1", subject.Stream(service)).Scan(&w); err != nil {
+			return nil, fmt.Errorf("watermark of %s: %w", subject.Stream(service), err)
+		}
+		marks[subject.Stream(service)] = w
+	}
+	return marks, nil
+}
+
+// WaitFor waits until the watermark of every stream in targets has reached its target.
+func WaitFor(ctx context.Context, conn driver.Conn, targets map[string]uint64) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		marks, err := Watermarks(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if reached(marks, targets) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("projection is at %v, not yet at %v: %w", marks, targets, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+func reached(marks, targets map[string]uint64) bool {
+	for stream, target := range targets {
+		if marks[stream] < target {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,211 @@
+package projector
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"tongan.dev/pkg/consume"
+	"tongan.dev/pkg/eventlog"
+	"tongan.dev/pkg/subject"
+	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
+)
+
+// ErrUndecided is returned when a sound message cannot become rows because this build does not know its type, or a value of one
+// of its enums, or has made no decision about it. Its stream stops there until a build that knows it is started.
+var ErrUndecided = errors.New("this build does not know what rows the message gives")
+
+// errGap stands for a sequence that the stream does not hold.
+var errGap = errors.New("the stream does not hold this sequence")
+
+// definitionVersion is the version of the definitions that the facts of this projection follow.
+const definitionVersion = 1
+
+// shanghai is the time zone that days are counted in; China has had no other offset since 1991.
+var shanghai = time.FixedZone("Asia/Shanghai", 8*60*60)
+
+// The instants and days that fit the columns: after 1970 (a Date begins there) and before 2149 (where it ends).
+const firstYear, lastYear = 1970, 2148
+
+// rowsOf returns the rows a message gives: always one journal row, the rest as decide says. It is a pure function of the message;
+// the same message gives the same rows in every process at every time. The only error is ErrUndecided.
+func rowsOf(m message) (rows, error) {
+	switch {
+	case errors.Is(m.err, eventlog.ErrUnknownType):
+		return rows{}, undecided(m)
+	case errors.Is(m.err, errGap):
+		return rows{Journal: []journalRow{{Stream: m.stream, Seq: m.sequence, Kind: "gap"}}}, nil
+	case m.err != nil:
+		return poison(m, m.err), nil
+	}
+	b := &builder{m: m, p: m.envelope.Event.GetProvenance()}
+	b.occurred = b.instant(b.p.GetOccurredAt())
+	journal := b.journal()
+	if !b.decide(m.envelope.Event) || b.unknown {
+		return rows{}, undecided(m)
+	}
+	if b.damage != nil {
+		return poison(m, b.damage), nil
+	}
+	b.rows.Journal = []journalRow{b.rows.counted(journal)}
+	return b.rows, nil
+}
+
+func undecided(m message) error {
+	return fmt.Errorf("stream %s, sequence %d, type %s: %w", m.stream, m.sequence, m.envelope.Type, ErrUndecided)
+}
+
+// poison returns the row of a message that cannot be read. Nothing that the message claims is in it: that may be anything.
+func poison(m message, cause error) rows {
+	return rows{Journal: []journalRow{{
+		Stream: m.stream, Seq: m.sequence, Kind: "poison", RecordedAt: &m.recorded, Size: uint32(m.size),
+		Poison: name(consume.Class(cause)),
+	}}}
+}
+
+// counted returns the journal row with the number of rows in every other table.
+func (r *rows) counted(j journalRow) journalRow {
+	j.FactsRows = uint32(len(r.Facts))
+	j.VisitsRows = uint32(len(r.Visits))
+	j.RemindersRows = uint32(len(r.Reminders))
+	j.DeliveriesRows = uint32(len(r.Deliveries))
+	j.SupportsRows = uint32(len(r.Supports))
+	j.CasesRows = uint32(len(r.Cases))
+	j.CheckRoundsRows = uint32(len(r.CheckRounds))
+	j.HealthChecksRows = uint32(len(r.HealthChecks))
+	return j
+}
+
+// add appends the rows of other.
+func (r *rows) add(other rows) {
+	r.Facts = append(r.Facts, other.Facts...)
+	r.Visits = append(r.Visits, other.Visits...)
+	r.Reminders = append(r.Reminders, other.Reminders...)
+	r.Deliveries = append(r.Deliveries, other.Deliveries...)
+	r.Supports = append(r.Supports, other.Supports...)
+	r.Cases = append(r.Cases, other.Cases...)
+	r.CheckRounds = append(r.CheckRounds, other.CheckRounds...)
+	r.HealthChecks = append(r.HealthChecks, other.HealthChecks...)
+	r.Journal = append(r.Journal, other.Journal...)
+}
+
+// largest returns the number of rows in the table that has most of them.
+func (r *rows) largest() int {
+	return max(len(r.Facts), len(r.Visits), len(r.Reminders), len(r.Deliveries), len(r.Supports), len(r.Cases),
+		len(r.CheckRounds), len(r.HealthChecks), len(r.Journal))
+}
+
+// builder gathers the rows of one event.
+type builder struct {
+	m        message
+	p        *eventv1.Provenance
+	occurred time.Time
+	rows     rows
+	damage   error // the event says something that no sound event says
+	unknown  bool  // the event holds a value of an enum that this build does not know
+}
+
+func (b *builder) journal() journalRow {
+	e, p := b.m.envelope, b.p
+	return journalRow{
+		Stream: b.m.stream, Seq: b.m.sequence, Kind: "event",
+		EventID: opaque(e.ID), Type: e.Type, Aggregate: e.Subject.Name, AggregateID: e.Subject.ID,
+		CommandID: p.GetCommandId(), Cause: opaque(e.Cause),
+		RecordedAt: &b.m.recorded, OccurredAt: &b.occurred,
+		PerformedBy: p.GetPerformedBy(), RecordedBy: p.GetRecordedBy(), CreditedOrg: p.GetCreditedOrg(),
+		AdmCode: p.GetAdmCode(), SourceChannel: b.code(p.GetSourceChannel()), Reason: p.GetReason(),
+		CorrectionOf: p.GetCorrectionOf(), RuleVersion: p.GetRuleVersion(), Size: uint32(b.m.size),
+	}
+}
+
+// opaque returns id if it is of the form of an id; the checksum does not cover the headers.
+func opaque(id string) string {
+	if subject.ValidID(id) {
+		return id
+	}
+	return ""
+}
+
+// place returns the place of the next row of a table that has n rows.
+func (b *builder) place(n int) place {
+	return place{Stream: b.m.stream, Seq: b.m.sequence, N: uint32(n)}
+}
+
+func (b *builder) times() times { return times{OccurredAt: b.occurred, RecordedAt: b.m.recorded} }
+
+// dims are what a fact is counted by.
+type dims struct {
+	day                                 time.Time
+	admCode, category, institution, org string
+}
+
+// dims returns the dimensions of the event itself: the day it happened, its district and the organisation credited.
+func (b *builder) dims() dims {
+	return dims{day: date(b.occurred.In(shanghai)), admCode: b.p.GetAdmCode(), org: b.p.GetCreditedOrg()}
+}
+
+// of returns the dimensions with the category of a child and a restated district.
+func (d dims) of(category, admCode string) dims {
+	d.category, d.admCode = category, admCode
+	return d
+}
+
+func (b *builder) fact(indicator string, value int64, d dims) {
+	b.rows.Facts = append(b.rows.Facts, factRow{
+		place: b.place(len(b.rows.Facts)), Indicator: indicator, DefinitionVersion: definitionVersion, Value: value,
+		Day: d.day, AdmCode: d.admCode, Category: d.category, Institution: d.institution, CreditedOrg: d.org,
+		RecordedAt: b.m.recorded,
+	})
+}
+
+// instant returns a time that fits the columns.
+func (b *builder) instant(t *timestamppb.Timestamp) time.Time {
+	at := t.AsTime()
+	if !t.IsValid() || at.Year() < firstYear || at.Year() > lastYear {
+		b.damaged("an instant is missing or out of range")
+		return time.Unix(0, 0).UTC()
+	}
+	return at
+}
+
+// day returns a day given as YYYY-MM-DD.
+func (b *builder) day(s string) time.Time {
+	d, err := time.Parse(time.DateOnly, s)
+	if err != nil || d.Year() < firstYear || d.Year() > lastYear {
+		b.damaged("a day is missing or out of range")
+	}
+	return d
+}
+
+// damaged notes that the event violates its contract: then it is no message of its type.
+func (b *builder) damaged(rule string) { b.damage = fmt.Errorf("%w: %s", eventlog.ErrDecode, rule) }
+
+// date returns midnight UTC of the day that t has in its own zone, which is how a Date column is filled.
+func date(t time.Time) time.Time {
+	return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC)
+}
+
+// enum is a generated enum.
+type enum interface {
+	Descriptor() protoreflect.EnumDescriptor
+	Number() protoreflect.EnumNumber
+}
+
+// code returns the name of an enum's value without the enum's own, for example HOME_VISIT.
+func (b *builder) code(e enum) string {
+	if e.Descriptor().Values().ByNumber(e.Number()) == nil {
+		b.unknown = true
+		return ""
+	}
+	return name(e)
+}
+
+func name(e enum) string {
+	values := e.Descriptor().Values()
+	prefix := strings.TrimSuffix(string(values.ByNumber(0).Name()), "UNSPECIFIED")
+	return strings.TrimPrefix(string(values.ByNumber(e.Number()).Name()), prefix)
+}

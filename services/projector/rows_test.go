@@ -1,0 +1,418 @@
+package projector
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"tongan.dev/pkg/decider"
+	"tongan.dev/pkg/eventlog"
+	"tongan.dev/pkg/subject"
+	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
+	healthcheckv1 "tongan.dev/proto/gen/tongan/healthcheck/v1"
+	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
+	outreachv1 "tongan.dev/proto/gen/tongan/outreach/v1"
+	reportingv1 "tongan.dev/proto/gen/tongan/reporting/v1"
+)
+
+// at is half past midnight of 28 January in Jiangmen, and still the 27th in UTC.
+var at = time.Date(2020, 1, 27, 16, 30, 0, 0, time.UTC)
+
+const (
+	leftBehind = eventv1.PopulationCategory_POPULATION_CATEGORY_LEFT_BEHIND
+	orphan     = eventv1.PopulationCategory_POPULATION_CATEGORY_SCATTERED_ORPHAN
+)
+
+// common is how every typed row of an event at that time ends.
+const common = " credited_org=o1 occurred_at=2020-01-27T16:30:00Z"
+
+func siblings() []*outreachv1.ChildVisited {
+	return []*outreachv1.ChildVisited{
+		{ChildId: "c1", Category: leftBehind, AdmCode: "440781"},
+		{ChildId: "c2", Category: orphan, AdmCode: "440783", Note: &eventv1.Sealed{KeyId: "c2"}},
+	}
+}
+
+func visited(channel outreachv1.VisitChannel, outcome outreachv1.VisitOutcome) decider.Event {
+	return &outreachv1.VisitRecorded{Provenance: provenance(at), VisitId: "v1", VisitedOn: "2020-01-28", Channel: channel, Outcome: outcome, Children: siblings()}
+}
+
+func voided(channel outreachv1.VisitChannel, outcome outreachv1.VisitOutcome) decider.Event {
+	return &outreachv1.VisitVoided{
+		Provenance: provenance(at.AddDate(0, 0, 9)), VisitId: "v1", VisitedOn: "2020-01-28", Channel: channel, Outcome: outcome, Children: siblings(),
+		WorkerId: "w7", CreditedOrg: "o7",
+	}
+}
+
+// visitLines are the rows of the two siblings' visit.
+func visitLines(state, channel, outcome, end string) []string {
+	line := "visits state=%s visit_id=v1 visited_on=2020-01-28 channel=%s outcome=%s child_id=%s category=%s adm_code=%s worker_id=%s"
+	return []string{
+		fmt.Sprintf(line, state, channel, outcome, "c1", "LEFT_BEHIND", "440781", end),
+		fmt.Sprintf(line, state, channel, outcome, "c2", "SCATTERED_ORPHAN", "440783", end),
+	}
+}
+
+func fact(indicator string, value int, rest string) string {
+	return fmt.Sprintf("facts indicator=%s definition_version=1 value=%d day=2020-01-28 %s", indicator, value, rest)
+}
+
+func lines(parts ...any) []string {
+	var out []string
+	for _, p := range parts {
+		switch p := p.(type) {
+		case string:
+			out = append(out, p)
+		case []string:
+			out = append(out, p...)
+		}
+	}
+	return out
+}
+
+func visitCases() map[string]rowCase {
+	const (
+		phone, online, home = outreachv1.VisitChannel_VISIT_CHANNEL_PHONE, outreachv1.VisitChannel_VISIT_CHANNEL_ONLINE, outreachv1.VisitChannel_VISIT_CHANNEL_HOME_VISIT
+		reached, noAnswer   = outreachv1.VisitOutcome_VISIT_OUTCOME_REACHED, outreachv1.VisitOutcome_VISIT_OUTCOME_NO_ANSWER
+	)
+	recorded, taken := "w1"+common, "w7 credited_org=o7 occurred_at=2020-02-05T16:30:00Z"
+	first, second := "adm_code=440781 category=LEFT_BEHIND credited_org=", "adm_code=440783 category=SCATTERED_ORPHAN credited_org="
+	call := "adm_code=440703 credited_org="
+	return map[string]rowCase{
+		"phone visit that reached": {visited(phone, reached), lines(
+			fact("phone_attempts", 1, call+"o1"), fact("phone_calls", 1, call+"o1"),
+			fact("phone_visits", 1, first+"o1"), fact("phone_visits", 1, second+"o1"), visitLines("RECORDED", "PHONE", "REACHED", recorded),
+		)},
+		"phone visit that did not": {visited(phone, noAnswer), lines(
+			fact("phone_attempts", 1, call+"o1"), visitLines("RECORDED", "PHONE", "NO_ANSWER", recorded),
+		)},
+		"online visit": {visited(online, reached), lines(
+			fact("online_visits", 1, first+"o1"), fact("online_visits", 1, second+"o1"), visitLines("RECORDED", "ONLINE", "REACHED", recorded),
+		)},
+		"home visit": {visited(home, reached), lines(
+			fact("home_visits", 1, first+"o1"), fact("home_visits", 1, second+"o1"), visitLines("RECORDED", "HOME_VISIT", "REACHED", recorded),
+		)},
+		"home visit that did not reach": {visited(home, noAnswer), lines(visitLines("RECORDED", "HOME_VISIT", "NO_ANSWER", recorded))},
+		"void of a phone visit that reached": {voided(phone, reached), lines(
+			fact("phone_attempts", -1, call+"o7"), fact("phone_calls", -1, call+"o7"),
+			fact("phone_visits", -1, first+"o7"), fact("phone_visits", -1, second+"o7"), visitLines("VOIDED", "PHONE", "REACHED", taken),
+		)},
+		"void of a phone visit that did not": {voided(phone, noAnswer), lines(
+			fact("phone_attempts", -1, call+"o7"), visitLines("VOIDED", "PHONE", "NO_ANSWER", taken),
+		)},
+		"void of a home visit": {voided(home, reached), lines(
+			fact("home_visits", -1, first+"o7"), fact("home_visits", -1, second+"o7"), visitLines("VOIDED", "HOME_VISIT", "REACHED", taken),
+		)},
+	}
+}
+
+// rowCase is an event and the rows it must give beside its journal row.
+type rowCase struct {
+	event decider.Event
+	want  []string
+}
+
+func outreachCases() map[string]rowCase {
+	p := provenance(at)
+	child := "child_id=c1 category=LEFT_BEHIND adm_code=440781"
+	one := "adm_code=440781 category=LEFT_BEHIND credited_org=o1"
+	return map[string]rowCase{
+		"reminders queued": {&outreachv1.RemindersQueued{Provenance: p, BatchId: "b1", Messages: []*outreachv1.ReminderMessage{
+			{MessageId: "m1", ChildId: "c1", Category: leftBehind, AdmCode: "440781", Segments: 2},
+			{MessageId: "m2", ChildId: "c2", Category: orphan, AdmCode: "440783", Segments: 1},
+		}}, lines("reminders state=QUEUED batch_id=b1 message_id=m1 "+child+" segments=2"+common,
+			"reminders state=QUEUED batch_id=b1 message_id=m2 child_id=c2 category=SCATTERED_ORPHAN adm_code=440783 segments=1"+common)},
+		"reminder accepted": {
+			&outreachv1.ReminderAccepted{Provenance: p, BatchId: "b1", MessageId: "m1", ChildId: "c1", Category: leftBehind, AdmCode: "440781", Segments: 2},
+			lines(fact("sms_reminders", 1, one), "reminders state=ACCEPTED batch_id=b1 message_id=m1 "+child+" segments=2"+common),
+		},
+		"reminder delivered": {
+			&outreachv1.ReminderDelivered{Provenance: p, BatchId: "b1", MessageId: "m1", ChildId: "c1", Category: leftBehind, AdmCode: "440781"},
+			lines(fact("sms_delivered", 1, one), "reminders state=DELIVERED batch_id=b1 message_id=m1 "+child+common),
+		},
+		"reminder failed": {
+			&outreachv1.ReminderFailed{Provenance: p, BatchId: "b1", MessageId: "m1", ChildId: "c1", Category: leftBehind, AdmCode: "440781", Failure: 2},
+			lines(fact("sms_failed", 1, one), "reminders state=FAILED batch_id=b1 message_id=m1 "+child+" failure=UNKNOWN_NUMBER"+common),
+		},
+		"delivery requested": {
+			&outreachv1.DeliveryRequested{Provenance: p, DeliveryId: "d1", Item: 1, Units: 20, ChildId: "c1", Category: leftBehind, AdmCode: "440781"},
+			lines("deliveries state=REQUESTED delivery_id=d1 item=MASK units=20 " + child + common),
+		},
+		"delivery dispatched": {
+			&outreachv1.DeliveryDispatched{Provenance: p, DeliveryId: "d1", Item: 1, Units: 20, ChildId: "c1", Category: leftBehind, AdmCode: "440781"},
+			lines(fact("protective_items_dispatched", 20, one), "deliveries state=DISPATCHED delivery_id=d1 item=MASK units=20 "+child+common),
+		},
+		"receipt confirmed": {
+			&outreachv1.DeliveryReceiptConfirmed{Provenance: p, DeliveryId: "d1", Item: 2, Units: 3, InstitutionId: "i1", AdmCode: "440704"},
+			lines(fact("protective_items", 3, "adm_code=440704 category=UNSPECIFIED institution=i1 credited_org=o1"),
+				"deliveries state=RECEIVED delivery_id=d1 item=THERMOMETER units=3 category=UNSPECIFIED institution=i1 adm_code=440704"+common),
+		},
+		"support requested": {
+			&outreachv1.ServiceSupportRequested{Provenance: p, SupportId: "s1", Kind: 1, ChildId: "c1", Category: leftBehind, CaseId: "x1", ProviderOrg: "o5", AdmCode: "440781", DueAt: timestamppb.New(at)},
+			lines("supports state=REQUESTED support_id=s1 kind=MEALS " + "child_id=c1 category=LEFT_BEHIND case_id=x1 provider_org=o5 adm_code=440781 due_at=2020-01-27T16:30:00Z" + common),
+		},
+		"support begun": {
+			&outreachv1.ServiceSupportBegun{Provenance: p, SupportId: "s1", Kind: 1, ChildId: "c1", Category: leftBehind, CaseId: "x1", ProviderOrg: "o5", AdmCode: "440781"},
+			lines(fact("service_supports", 1, one), "supports state=BEGUN support_id=s1 kind=MEALS child_id=c1 category=LEFT_BEHIND case_id=x1 provider_org=o5 adm_code=440781"+common),
+		},
+		"support ended": {
+			&outreachv1.ServiceSupportEnded{Provenance: p, SupportId: "s1", Kind: 1, ChildId: "c1", Category: leftBehind, CaseId: "x1", ProviderOrg: "o5", AdmCode: "440781"},
+			lines("supports state=ENDED support_id=s1 kind=MEALS child_id=c1 category=LEFT_BEHIND case_id=x1 provider_org=o5 adm_code=440781" + common),
+		},
+	}
+}
+
+func intakeCases() map[string]rowCase {
+	p := provenance(at)
+	here := "adm_code=440703 credited_org=o1"
+	child, end := "case_id=x1 child_id=c1 category=LEFT_BEHIND adm_code=440781", " worker_id=w1"+common
+	special := fact("special_cases", 1, "adm_code=440781 category=LEFT_BEHIND credited_org=o1")
+	return map[string]rowCase{
+		"child registered":       {&intakev1.ChildRegistered{Provenance: p, ChildId: "c1", Category: leftBehind}, lines(fact("children_registered", 1, "adm_code=440703 category=LEFT_BEHIND credited_org=o1"))},
+		"contact by a child":     {&intakev1.HotlineContactReceived{Provenance: p, ContactType: intakev1.ContactType_CONTACT_TYPE_CHILD}, lines(fact("hotline_contacts", 1, here))},
+		"contact about a child":  {&intakev1.HotlineContactReceived{Provenance: p, ContactType: intakev1.ContactType_CONTACT_TYPE_ABOUT_CHILD}, lines(fact("hotline_contacts", 1, here))},
+		"contact, wrong number":  {&intakev1.HotlineContactReceived{Provenance: p, ContactType: intakev1.ContactType_CONTACT_TYPE_NON_COUNSELLING}, lines(fact("hotline_non_counselling", 1, here))},
+		"case opened":            {&intakev1.CaseOpened{Provenance: p, CaseId: "x1", ChildId: "c1", Category: leftBehind, GapCause: 3, ContactId: "h1"}, lines(fact("cases_opened", 1, "adm_code=440703 category=LEFT_BEHIND credited_org=o1"), "cases state=OPENED case_id=x1 child_id=c1 category=LEFT_BEHIND adm_code=440703 gap_cause=QUARANTINED contact_id=h1"+end)},
+		"flagged, counts":        {&intakev1.CaseFlaggedSpecial{Provenance: p, CaseId: "x1", ChildId: "c1", Category: leftBehind, AdmCode: "440781", CountsSpecial: true}, lines(special, "cases state=FLAGGED_SPECIAL "+child+" counts_special=true"+end)},
+		"flagged, does not":      {&intakev1.CaseFlaggedSpecial{Provenance: p, CaseId: "x1", ChildId: "c1", Category: leftBehind, AdmCode: "440781"}, lines("cases state=FLAGGED_SPECIAL " + child + end)},
+		"followed up, counts":    {&intakev1.FollowUpRecorded{Provenance: p, CaseId: "x1", ChildId: "c1", Category: leftBehind, AdmCode: "440781", FollowUpId: "f1", Channel: 2, CountsSpecial: true}, lines(special, "cases state=FOLLOWED_UP "+child+" follow_up_id=f1 channel=ONLINE counts_special=true"+end)},
+		"followed up, does not":  {&intakev1.FollowUpRecorded{Provenance: p, CaseId: "x1", ChildId: "c1", Category: leftBehind, AdmCode: "440781", FollowUpId: "f1", Channel: 2}, lines("cases state=FOLLOWED_UP " + child + " follow_up_id=f1 channel=ONLINE" + end)},
+		"case closed":            {&intakev1.CaseClosed{Provenance: p, CaseId: "x1", ChildId: "c1", Category: leftBehind, AdmCode: "440781", CloseReason: 1, Special: true}, lines("cases state=CLOSED " + child + " close_reason=NEED_MET special=true" + end)},
+		"bulletin published":     {&reportingv1.FigurePublished{Provenance: p}, nil},
+		"institution registered": {&healthcheckv1.InstitutionRegistered{Provenance: p}, nil},
+		"closure regime started": {&healthcheckv1.ClosureRegimeStarted{Provenance: p}, nil},
+	}
+}
+
+func healthCheckCases() map[string]rowCase {
+	p := provenance(at)
+	p.RuleVersion = "2020-1"
+	reading := &healthcheckv1.Reading{CheckId: "r1", PersonId: "c1", TempDecicelsius: 376, Method: 2}
+	check := func(band healthcheckv1.TemperatureBand) decider.Event {
+		return &healthcheckv1.HealthCheckRecorded{Provenance: p, InstitutionId: "i1", CheckedOn: "2020-01-28", Slot: 1, Reading: reading, Band: band, AdmCode: "440704"}
+	}
+	row := "health_checks institution=i1 checked_on=2020-01-28 slot=MORNING check_id=r1 person_id=c1 temp_decicelsius=376 method=FOREHEAD band=%s rule_version=2020-1 adm_code=440704" + common
+	there := "adm_code=440704 institution=i1 credited_org=o1"
+	return map[string]rowCase{
+		"normal reading":   {check(1), lines(fact("health_checks", 1, there), fmt.Sprintf(row, "NORMAL"))},
+		"elevated reading": {check(2), lines(fact("health_checks", 1, there), fact("abnormal_temperatures", 1, there), fmt.Sprintf(row, "ELEVATED"))},
+		"fever":            {check(3), lines(fact("health_checks", 1, there), fact("abnormal_temperatures", 1, there), fmt.Sprintf(row, "FEVER"))},
+		"round opened": {
+			&healthcheckv1.CheckRoundOpened{Provenance: p, InstitutionId: "i1", CheckedOn: "2020-01-28", Slot: 2, Expected: 20},
+			lines("check_rounds state=OPENED institution=i1 checked_on=2020-01-28 slot=NOON expected=20 adm_code=440703" + common),
+		},
+		"round closed": {
+			&healthcheckv1.CheckRoundClosed{Provenance: p, InstitutionId: "i1", CheckedOn: "2020-01-28", Slot: 2, Expected: 20, Checked: 19, Abnormal: 1, AdmCode: "440704"},
+			lines("check_rounds state=CLOSED institution=i1 checked_on=2020-01-28 slot=NOON expected=20 checked=19 abnormal=1 adm_code=440704" + common),
+		},
+	}
+}
+
+func TestRowsOfEveryEvent(t *testing.T) {
+	t.Parallel()
+	tested := make(map[protoreflect.FullName]bool)
+	for _, cases := range []map[string]rowCase{intakeCases(), healthCheckCases(), outreachCases(), visitCases()} {
+		for name, c := range cases {
+			typeName := c.event.ProtoReflect().Descriptor().FullName()
+			tested[typeName] = true
+			t.Run(name, func(t *testing.T) {
+				got, err := rowsOf(messageOf(stored{subject.Aggregate{Service: "s", Name: "agg"}, "a1", c.event}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				all := render(got)
+				if diff := cmp.Diff(strings.Join(c.want, "\n"), strings.Join(all[:len(all)-1], "\n")); diff != "" {
+					t.Error(diff)
+				}
+				testJournalRow(t, got, string(typeName))
+			})
+		}
+	}
+	for _, m := range eventMessages(t) {
+		if !tested[m.Descriptor().FullName()] {
+			t.Errorf("no row of the table tests %s", m.Descriptor().FullName())
+		}
+	}
+}
+
+// testJournalRow checks that there is one journal row that counts the others, and that each row knows its place.
+func testJournalRow(t *testing.T, r rows, typeName string) {
+	t.Helper()
+	if len(r.Journal) != 1 {
+		t.Fatalf("%d journal rows", len(r.Journal))
+	}
+	j := r.Journal[0]
+	if j.Stream != "TONGAN_S" || j.Seq != 7 || j.Kind != "event" || j.EventID != "e1" || j.Cause != "k0" || j.CommandID != "k1" ||
+		j.Aggregate != "agg" || j.AggregateID != "a1" || j.Type != typeName || j.PerformedBy != "w1" || j.SourceChannel != "DESK" || j.Size == 0 {
+		t.Errorf("journal row %+v", j)
+	}
+	counts := []uint32{j.FactsRows, j.VisitsRows, j.RemindersRows, j.DeliveriesRows, j.SupportsRows, j.CasesRows, j.CheckRoundsRows, j.HealthChecksRows, 1}
+	for i, table := range r.inserts() {
+		if int(counts[i]) != table.rows.Len() {
+			t.Errorf("the journal says %d rows of %s, there are %d", counts[i], table.name, table.rows.Len())
+		}
+		if table.name == "journal" {
+			continue
+		}
+		for n := range table.rows.Len() {
+			row := table.rows.Index(n)
+			if at := (place{row.FieldByName("Stream").String(), row.FieldByName("Seq").Uint(), uint32(row.FieldByName("N").Uint())}); at != (place{"TONGAN_S", 7, uint32(n)}) {
+				t.Errorf("row %d of %s is at %+v", n, table.name, at)
+			}
+		}
+	}
+}
+
+// eventMessages are the types of all events of all services, from the contract.
+func eventMessages(t *testing.T) []protoreflect.MessageType {
+	t.Helper()
+	var out []protoreflect.MessageType
+	for _, service := range subject.Services() {
+		f, err := protoregistry.GlobalFiles.FindFileByPath("tongan/" + service + "/v1/events.proto")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range f.Messages().Len() {
+			m, err := protoregistry.GlobalTypes.FindMessageByName(f.Messages().Get(i).FullName())
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// secret stands in everything sealed.
+const secret = "SEALED-CANARY"
+
+// fill sets every field of a message to something sound.
+func fill(m protoreflect.Message) {
+	switch m.Interface().(type) {
+	case *eventv1.Sealed:
+		proto.Merge(m.Interface(), &eventv1.Sealed{KeyId: secret, Content: secret, Nonce: []byte(secret), Ciphertext: []byte(secret)})
+		return
+	case *timestamppb.Timestamp:
+		proto.Merge(m.Interface(), timestamppb.New(at))
+		return
+	}
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		switch {
+		case f.IsList() && f.Kind() == protoreflect.MessageKind:
+			fill(m.Mutable(f).List().AppendMutable().Message())
+		case f.IsList():
+		case f.Kind() == protoreflect.MessageKind:
+			fill(m.Mutable(f).Message())
+		case f.Kind() == protoreflect.EnumKind:
+			m.Set(f, protoreflect.ValueOfEnum(1))
+		case f.Kind() == protoreflect.StringKind && strings.HasSuffix(string(f.Name()), "_on"):
+			m.Set(f, protoreflect.ValueOfString("2020-01-28"))
+		case f.Kind() == protoreflect.StringKind:
+			m.Set(f, protoreflect.ValueOfString("x1"))
+		case f.Kind() == protoreflect.BoolKind:
+			m.Set(f, protoreflect.ValueOfBool(true))
+		case f.Kind() == protoreflect.Int32Kind:
+			m.Set(f, protoreflect.ValueOfInt32(3))
+		}
+	}
+}
+
+func TestEveryEventHasADecision(t *testing.T) {
+	t.Parallel()
+	for _, m := range eventMessages(t) {
+		event, ok := m.New().Interface().(decider.Event)
+		if !ok {
+			t.Errorf("%s has no provenance", m.Descriptor().FullName())
+			continue
+		}
+		fill(event.ProtoReflect())
+		msg := messageOf(stored{subject.Aggregate{Service: "s", Name: "agg"}, "a1", event})
+		got, err := rowsOf(msg)
+		if err != nil {
+			t.Errorf("%v: decide about it in decide.go", err)
+			continue
+		}
+		if again, _ := rowsOf(msg); fmt.Sprintf("%+v", render(got)) != fmt.Sprintf("%+v", render(again)) {
+			t.Errorf("%s gives other rows the second time", msg.envelope.Type)
+		}
+		if got.Journal[0].Kind != "event" {
+			t.Errorf("%s gives %+v", msg.envelope.Type, got.Journal[0])
+		}
+		if text := strings.Join(render(got), "\n"); strings.Contains(text, secret) {
+			t.Errorf("%s: something sealed is in a row: %s", msg.envelope.Type, text)
+		}
+	}
+}
+
+func TestMessagesThatAreNoEvents(t *testing.T) {
+	t.Parallel()
+	sound := messageOf(stored{subject.Aggregate{Service: subject.Intake, Name: "case"}, "x1", &intakev1.CaseOpened{Provenance: provenance(at)}})
+	with := func(change func(m *message)) message {
+		m := sound
+		change(&m)
+		return m
+	}
+	event := func(e decider.Event) message { return with(func(m *message) { m.envelope.Event = e }) }
+	poison := func(class string) string {
+		return fmt.Sprintf("journal kind=poison size=%d poison=%s", sound.size, class)
+	}
+	noDay := visited(1, 1).(*outreachv1.VisitRecorded)
+	noDay.VisitedOn = "28.1.2020"
+	for name, c := range map[string]struct {
+		message message
+		want    string
+	}{
+		"header":      {with(func(m *message) { m.err = fmt.Errorf("%w: x", eventlog.ErrHeader) }), poison("HEADER")},
+		"checksum":    {with(func(m *message) { m.err = eventlog.ErrChecksum }), poison("CHECKSUM")},
+		"decode":      {with(func(m *message) { m.err = eventlog.ErrDecode }), poison("DECODE")},
+		"gap":         {message{stream: "TONGAN_INTAKE", sequence: 7, err: errGap}, "journal kind=gap"},
+		"no time":     {event(&intakev1.CaseOpened{Provenance: &eventv1.Provenance{CommandId: "k"}}), poison("DECODE")},
+		"year 9999":   {event(&intakev1.CaseOpened{Provenance: provenance(time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC))}), poison("DECODE")},
+		"not a day":   {event(noDay), poison("DECODE")},
+		"odd headers": {with(func(m *message) { m.envelope.ID, m.envelope.Cause = "张三", "a b" }), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := rowsOf(c.message)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := render(got)
+			if c.want != "" && (len(text) != 1 || text[0] != c.want) {
+				t.Errorf("got %q, want %q", text, c.want)
+			}
+			if j := got.Journal[0]; strings.ContainsAny(j.EventID+j.Cause, "张三 ") {
+				t.Errorf("a header that is no id is in the journal: %+v", j)
+			}
+		})
+	}
+}
+
+func TestWhatThisBuildDoesNotKnowIsUndecided(t *testing.T) {
+	t.Parallel()
+	unknown := messageOf(stored{subject.Aggregate{Service: subject.Intake, Name: "case"}, "x1", &intakev1.OpenCase{Provenance: provenance(at)}})
+	unknown.envelope.Event, unknown.err = nil, eventlog.ErrUnknownType
+	newer := provenance(at)
+	newer.SourceChannel = 99
+	for name, m := range map[string]message{
+		"type":            unknown,
+		"no decision":     messageOf(stored{subject.Aggregate{}, "x1", &intakev1.OpenCase{Provenance: provenance(at)}}),
+		"value of a code": messageOf(stored{subject.Aggregate{}, "x1", visited(99, 1)}),
+		"kind of contact": messageOf(stored{subject.Aggregate{}, "x1", &intakev1.HotlineContactReceived{Provenance: provenance(at), ContactType: 99}}),
+		"source channel":  messageOf(stored{subject.Aggregate{}, "x1", &intakev1.CaseOpened{Provenance: newer}}),
+	} {
+		if got, err := rowsOf(m); !errors.Is(err, ErrUndecided) {
+			t.Errorf("%s: %v, %v", name, render(got), err)
+		}
+	}
+}

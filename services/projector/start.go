@@ -1,0 +1,125 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+
+	"tongan.dev/pkg/eventlog"
+)
+
+const (
+	journal    = BaseDatabase + ".journal"
+	projection = BaseDatabase + ".projection"
+)
+
+// claim says in the tables what they hold of this stream, and refuses to go on where they hold something else.
+func (f *follower) claim(ctx context.Context) error {
+	created, err := eventlog.Created(ctx, f.js, f.service)
+	if err != nil {
+		return err
+	}
+	f.created = created
+	found, err := f.claimed(ctx)
+	if err != nil || found {
+		return err
+	}
+	err = f.conn.Exec(insertContext(ctx), "INSERT INTO "+projection+" (stream, projection_version, stream_created) VALUES ($1, $2, $3)",
+		f.stream, uint32(Version), created)
+	if err != nil {
+		return fmt.Errorf("insert into projection: %w", err)
+	}
+	_, err = f.claimed(ctx) // another version may have come first
+	return err
+}
+
+// claimed reports whether the tables are said to hold this stream in this version.
+func (f *follower) claimed(ctx context.Context) (found bool, err error) {
+	rows, err := f.conn.Query(ctx, "SELECT projection_version, stream_created FROM "+projection+" FINAL WHERE stream = $1", f.stream)
+	if err != nil {
+		return false, fmt.Errorf("read projection: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var version uint32
+		var created int64
+		if err := rows.Scan(&version, &created); err != nil {
+			return false, fmt.Errorf("read projection: %w", err)
+		}
+		if version != Version {
+			return false, fatal{fmt.Errorf("%w: %s in projection version %d, this build is version %d; start the build of that version, or fill a new generation of tables",
+				ErrGeneration, f.stream, version, Version)}
+		}
+		if created != f.created {
+			return false, f.recreated(created)
+		}
+		found = true
+	}
+	return found, rows.Err()
+}
+
+// recreated is the error for tables filled from a stream that was created at another time.
+func (f *follower) recreated(created int64) error {
+	return fatal{fmt.Errorf("%w: stream %s created at %d, on this bus it was created at %d; connect to the bus the tables were filled from, or drop them, migrate and let them fill again",
+		ErrGeneration, f.stream, created, f.created)}
+}
+
+// sameStream refuses to go on when the stream was created anew after the messages at hand were read.
+func (f *follower) sameStream(ctx context.Context) error {
+	created, err := eventlog.Created(ctx, f.js, f.service)
+	if err == nil && created != f.created {
+		was := f.created
+		f.created = created
+		return f.recreated(was)
+	}
+	return err
+}
+
+// start returns the first sequence to be read: the one after the watermark, or the first that the journal lacks.
+func (f *follower) start(ctx context.Context) (uint64, error) {
+	last, err := f.journal(ctx, "max(seq)", nil)
+	if err != nil {
+		return 0, err
+	}
+	if err := f.notAhead(ctx, last); err != nil {
+		return 0, err
+	}
+	complete := func(upTo uint64) bool {
+		// A bitmap counts distinct sequences as exactly as uniqExact, in a few megabytes where that takes a gigabyte.
+		n, e := f.journal(ctx, "groupBitmap(seq)", &upTo)
+		err = errors.Join(err, e)
+		return n == upTo
+	}
+	if complete(last) || err != nil {
+		return last + 1, err
+	}
+	hole := sort.Search(int(last), func(n int) bool { return err != nil || !complete(uint64(n)) })
+	f.log.Warn("journal has a hole", "sequence", hole, "last", last)
+	return uint64(hole), err
+}
+
+// journal returns an aggregate over the stream's journal rows, up to a sequence if one is given.
+func (f *follower) journal(ctx context.Context, aggregate string, upTo *uint64) (n uint64, err error) {
+	query, args := "SELECT "+aggregate+" FROM "+journal+" WHERE stream = $1", []any{f.stream}
+	if upTo != nil {
+		query, args = query+" AND seq <= $2", append(args, *upTo)
+	}
+	if err := f.conn.QueryRow(ctx, query, args...).Scan(&n); err != nil {
+		return 0, fmt.Errorf("read journal: %w", err)
+	}
+	return n, nil
+}
+
+// notAhead refuses to go on when the journal knows sequences that the stream has not reached, as after the restoring of an old copy.
+func (f *follower) notAhead(ctx context.Context, last uint64) error {
+	s, err := f.js.Stream(ctx, f.stream)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", f.stream, err)
+	}
+	if end := s.CachedInfo().State.LastSeq; end < last {
+		return fatal{fmt.Errorf("%w: stream %s up to sequence %d, on this bus it ends at %d; restore the bus, or drop the tables, migrate and let them fill again",
+			ErrGeneration, f.stream, last, end)}
+	}
+	return nil
+}
