@@ -7,7 +7,7 @@ import (
 )
 
 // perBatch is how many messages a batch holds, at most.
-const perBatch = 120
+const perBatch = 20
 
 // fate is what becomes of a message.
 type fate int

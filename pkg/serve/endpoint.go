@@ -190,16 +190,22 @@ func status(err error) (code string, tell bool) {
 		return "400", true
 	case errors.As(err, &refused):
 		return "409", true
+	case errors.Is(err, ErrNotYet):
+		return "503", true
 	case errors.Is(err, decider.ErrConflict), errors.Is(err, eventlog.ErrUnavailable), errors.Is(err, eventlog.ErrUnclear),
-		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, ErrBusy):
+		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, ErrBackend):
 		return "503", false
 	default:
 		return "500", false
 	}
 }
 
-// ErrBusy is returned by a query whose figures are not to be had now; the caller is told to try again.
-var ErrBusy = errors.New("not to be had now")
+var (
+	// ErrNotYet is returned by a query whose answer is not there yet; the caller is told what is missing and may ask again.
+	ErrNotYet = errors.New("not there yet")
+	// ErrBackend is returned when something that a service needs, such as ClickHouse, does not answer; the caller is told to try again.
+	ErrBackend = errors.New("does not answer now")
+)
 
 // describe is the text of an error for the caller: one line, no value of the request.
 func describe(err error) string {

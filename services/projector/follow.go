@@ -17,13 +17,12 @@ import (
 
 const (
 	batchIdle = 20 * time.Millisecond  // a batch ends when nothing more comes within this time
-	batchAge  = 100 * time.Millisecond // or when it is this old
+	batchAge  = 250 * time.Millisecond // or when it is this old: every insert costs an fsync for each table
 	quiet     = 10 * time.Second       // how long nothing may come before the stream is looked at
 	heartbeat = 2 * time.Second        // how often the server says that nothing came
 	minPause  = 50 * time.Millisecond  // before the first try after an error; it doubles
 	maxPause  = 5 * time.Second
-	bufferMsg = 4096    // messages asked for ahead
-	bufferLen = 8 << 20 // and bytes of them
+	readAhead = 1000 // messages asked for ahead; a limit in bytes beside it makes the client overflow
 )
 
 // follower copies one stream.
@@ -112,8 +111,7 @@ func (f *follower) open(ctx context.Context) error {
 		InactiveThreshold: time.Minute, MaxResetAttempts: 1, // run tries again, and knows when to end
 	})
 	if err == nil {
-		f.messages, err = c.Messages(jetstream.PullMaxMessagesWithBytesLimit(bufferMsg, bufferLen),
-			jetstream.PullExpiry(quiet), jetstream.PullHeartbeat(heartbeat))
+		f.messages, err = c.Messages(jetstream.PullMaxMessages(readAhead), jetstream.PullExpiry(quiet), jetstream.PullHeartbeat(heartbeat))
 	}
 	if err != nil {
 		return fmt.Errorf("consumer: %w", err)

@@ -75,11 +75,11 @@ func (f figures) checkDay(asOf string) error {
 }
 
 // cuts completes the cuts of a query with how far each stream is projected, sorted by stream. A cut that is not reached yet is
-// serve.ErrBusy: the figures would not be whole.
+// serve.ErrNotYet: the figures would not be whole.
 func (f figures) cuts(ctx context.Context, asked []*reportingv1.Cut) ([]*reportingv1.Cut, error) {
 	rows, err := f.db.Query(ctx, "SELECT toString(stream), max(seq) FROM tongan_g1.journal GROUP BY stream ORDER BY 1")
 	if err != nil {
-		return nil, fmt.Errorf("%w: watermarks: %w", serve.ErrBusy, err)
+		return nil, fmt.Errorf("%w: watermarks: %w", serve.ErrBackend, err)
 	}
 	defer func() { _ = rows.Close() }()
 	var cuts []*reportingv1.Cut
@@ -91,7 +91,7 @@ func (f figures) cuts(ctx context.Context, asked []*reportingv1.Cut) ([]*reporti
 		cuts = append(cuts, c)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("%w: watermarks: %w", serve.ErrBusy, err)
+		return nil, fmt.Errorf("%w: watermarks: %w", serve.ErrBackend, err)
 	}
 	for i, want := range asked {
 		at := slices.IndexFunc(cuts, func(c *reportingv1.Cut) bool { return c.GetStream() == want.GetStream() })
@@ -99,7 +99,7 @@ func (f figures) cuts(ctx context.Context, asked []*reportingv1.Cut) ([]*reporti
 			continue
 		}
 		if at < 0 || cuts[at].GetSequence() < want.GetSequence() {
-			return nil, fmt.Errorf("%w: cuts[%d] is not projected yet", serve.ErrBusy, i)
+			return nil, fmt.Errorf("%w: cuts[%d] is not projected", serve.ErrNotYet, i)
 		}
 		cuts[at].Sequence = want.GetSequence()
 	}
@@ -115,7 +115,7 @@ type definition struct {
 func (f figures) indicators(ctx context.Context) (map[string]definition, error) {
 	rows, err := f.db.Query(ctx, "SELECT indicator, toInt32(max(definition_version)), toString(argMax(unit, definition_version)) FROM tongan_g1.indicators FINAL GROUP BY indicator")
 	if err != nil {
-		return nil, fmt.Errorf("%w: indicators: %w", serve.ErrBusy, err)
+		return nil, fmt.Errorf("%w: indicators: %w", serve.ErrBackend, err)
 	}
 	defer func() { _ = rows.Close() }()
 	out := make(map[string]definition)
@@ -143,7 +143,7 @@ func (f figures) values(ctx context.Context, asOf string, cuts []*reportingv1.Cu
 	}))
 	rows, err := f.db.Query(ctx, figuresSQL)
 	if err != nil {
-		return nil, fmt.Errorf("%w: figures: %w", serve.ErrBusy, err)
+		return nil, fmt.Errorf("%w: figures: %w", serve.ErrBackend, err)
 	}
 	defer func() { _ = rows.Close() }()
 	out := make(map[place]int64)

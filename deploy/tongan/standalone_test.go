@@ -1,0 +1,308 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"tongan.dev/pkg/natstest"
+	"tongan.dev/pkg/scenario"
+	"tongan.dev/pkg/subject"
+	"tongan.dev/services/projector"
+)
+
+// TestStandalone sends the scenario to a standalone and then looks at it as each of its users would. The steps share what was sent.
+func TestStandalone(t *testing.T) {
+	t.Parallel()
+	s := startStandalone(t, t.TempDir())
+	js := s.connect(t)
+	if err := compare(sendAll(t, js), source); err != nil {
+		t.Fatal(err)
+	}
+	ok := t.Run("sent again nothing changes", func(t *testing.T) { sentAgain(t, js) }) &&
+		t.Run("analyst over HTTP and TCP", func(t *testing.T) { analyst(t, s) }) &&
+		t.Run("report", func(t *testing.T) { report(t, s, js) }) &&
+		t.Run("NATS CLI", func(t *testing.T) { natsCLI(t, s) }) &&
+		t.Run("poison", func(t *testing.T) { poison(t, s, js) }) &&
+		t.Run("personal details in payloads", func(t *testing.T) { payloads(t, js) }) &&
+		t.Run("personal details in tables", func(t *testing.T) { tables(t, s) })
+	if err := s.end(t, syscall.SIGTERM, 20*time.Second); err != nil {
+		t.Errorf("ended with %v", err)
+	}
+	if ok {
+		t.Run("personal details in files and logs", func(t *testing.T) { files(t, s) })
+	}
+}
+
+func sizes(t *testing.T, js jetstream.JetStream) map[string]uint64 {
+	t.Helper()
+	out := make(map[string]uint64)
+	for _, service := range subject.Services() {
+		st, err := js.Stream(t.Context(), subject.Stream(service))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[service] = st.CachedInfo().State.LastSeq
+	}
+	return out
+}
+
+func sentAgain(t *testing.T, js jetstream.JetStream) {
+	before := sizes(t, js)
+	if err := compare(sendAll(t, js), source); err != nil {
+		t.Error(err)
+	}
+	if after := sizes(t, js); fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("the streams hold %v, before %v", after, before)
+	}
+}
+
+// analyst reads the tallies over both interfaces and is refused everything else.
+func analyst(t *testing.T, s *standalone) {
+	if got := s.tally(t, "phone_visits"); got != "2633" {
+		t.Errorf("phone_visits over HTTP: %s", got)
+	}
+	conn, err := clickhouse.Open(&clickhouse.Options{
+		Addr: []string{s.tcpAddr}, Auth: clickhouse.Auth{Username: projector.UserAnalyst, Password: s.password(t, projector.UserAnalyst)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	var total int64
+	err = conn.QueryRow(t.Context(), "SELECT sum(value) FROM tongan.tallies WHERE indicator = 'sms_reminders' AND day <= '"+sourceAsOf+"'").Scan(&total)
+	if err != nil || total != 1684 {
+		t.Errorf("sms_reminders over TCP: %d, %v", total, err)
+	}
+	for _, refused := range []string{
+		"SELECT * FROM tongan_g1.facts", "SELECT * FROM tongan_g1.journal", "INSERT INTO tongan_g1.facts (stream) VALUES ('x')",
+		"CREATE TABLE tongan.t (a Int8) ENGINE = Memory", "DROP VIEW tongan.tallies", "SELECT * FROM file('/etc/passwd', 'LineAsString')",
+		"SELECT file('/etc/passwd')", "SELECT * FROM url('http://127.0.0.1/', 'LineAsString')", "SELECT * FROM system.processes",
+		"SELECT * FROM system.users", "SHOW USERS", "SYSTEM SHUTDOWN", "KILL QUERY WHERE 1", "GRANT SELECT ON *.* TO analyst",
+		"SELECT * FROM tongan.tallies SETTINGS max_execution_time = 100000", "SELECT 1 INTO OUTFILE '/tmp/x'",
+	} {
+		if code, body := s.query(t, projector.UserAnalyst, refused); code == http.StatusOK {
+			t.Errorf("allowed: %s: %s", refused, body)
+		}
+		if err := conn.Exec(t.Context(), refused); err == nil {
+			t.Errorf("allowed over TCP: %s", refused)
+		}
+	}
+}
+
+// report prints the figures in every form, publishes them once, and reads them again from the cut.
+func report(t *testing.T, s *standalone, js jetstream.JetStream) {
+	before := sizes(t, js)[subject.Reporting]
+	for format, want := range map[string]string{
+		"text": "电话巡访2633人次", "json": `"indicator":"phone_visits"`, "csv": "phone_visits,1,,2633,人次",
+	} {
+		for range 2 {
+			out, errs, err := run(t, nil, binary, "report", "--as-of", sourceAsOf, "--format", format, "--nats-url", s.natsURL)
+			if err != nil || !strings.Contains(strings.ReplaceAll(out, " ", ""), want) {
+				t.Fatalf("%s: %v\n%s%s", format, err, out, errs)
+			}
+		}
+	}
+	out, errs, err := run(t, nil, binary, "report", "--as-of", sourceAsOf, "--by", "district", "--lang", "en", "--nats-url", s.natsURL)
+	if err != nil || !strings.Contains(out, "Pengjiang") || !strings.Contains(out, "2633 phone visits") {
+		t.Fatalf("by district: %v\n%s%s", err, out, errs)
+	}
+	if n := sizes(t, js)[subject.Reporting] - before; n != 2 {
+		t.Errorf("%d bulletins were published, want one for the whole and one by district", n)
+	}
+	if _, _, err := run(t, nil, binary, "report", "--as-of", "2020-01-22", "--nats-url", s.natsURL); err == nil {
+		t.Error("a day before the baseline was reported")
+	}
+}
+
+// natsCLI does with the real NATS CLI what the README says an operator can do.
+func natsCLI(t *testing.T, s *standalone) {
+	cli := filepath.Join("..", "..", ".bin", "nats")
+	if _, err := os.Stat(cli); err != nil {
+		t.Fatalf("the NATS CLI is missing: run `make .bin/nats` (%v)", err)
+	}
+	call := func(args ...string) string {
+		out, errs, err := run(t, []string{"XDG_CONFIG_HOME=" + t.TempDir()}, cli, append([]string{"-s", s.natsURL}, args...)...)
+		if err != nil {
+			t.Fatalf("nats %v: %v\n%s%s", args, err, out, errs)
+		}
+		return out + errs
+	}
+	list := call("micro", "ls")
+	for _, name := range []string{"tongan-intake", "tongan-healthcheck", "tongan-outreach", "tongan-reporting", "tongan-projector"} {
+		if !strings.Contains(list, name) {
+			t.Errorf("micro ls does not show %s:\n%s", name, list)
+		}
+	}
+	if info := call("micro", "info", "tongan-outreach"); !strings.Contains(info, "tongan.cmd.outreach.visit.record") {
+		t.Errorf("micro info does not show the command:\n%s", info)
+	}
+	shown := make(chan string, 1)
+	go func() {
+		shown <- call("sub", "tongan.evt.>", "--count", "1", "--translate", binary+" decode {{Subject}}")
+	}()
+	natstest.Eventually(t, 10*time.Second, "the CLI has subscribed", func() bool {
+		n, err := s.connect(t).Conn().Request("$SRV.PING", nil, time.Second)
+		return err == nil && n != nil && subscribed(t, s)
+	})
+	before := s.tally(t, "phone_visits")
+	const command = `{"visitId":"cli-1","channel":"VISIT_CHANNEL_PHONE","outcome":"VISIT_OUTCOME_REACHED",
+		"provenance":{"occurredAt":"2020-02-04T02:00:00Z","performedBy":"worker-1","admCode":"440703"},
+		"children":[{"childId":"child-1","category":"POPULATION_CATEGORY_LEFT_BEHIND","admCode":"440703"}]}`
+	first := call("req", "tongan.cmd.outreach.visit.record", command, "--raw")
+	natstest.Eventually(t, 2*time.Second, "the figure is one higher", func() bool {
+		return fmt.Sprint(s.tally(t, "phone_visits")) == "2634" && before == "2633"
+	})
+	if again := call("req", "tongan.cmd.outreach.visit.record", command, "--raw"); strings.ReplaceAll(again, " ", "") != strings.ReplaceAll(first, " ", "") {
+		t.Errorf("the same request again is answered %s, at first %s", again, first)
+	}
+	if got := s.tally(t, "phone_visits"); got != "2634" {
+		t.Errorf("after the same request again the figure is %s", got)
+	}
+	select {
+	case out := <-shown:
+		if !strings.Contains(out, `"visitId":"cli-1"`) && !strings.Contains(out, `"visitId": "cli-1"`) {
+			t.Errorf("nats sub --translate shows:\n%s", out)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("nats sub shows nothing")
+	}
+}
+
+// subscribed reports whether somebody subscribes to all events.
+func subscribed(t *testing.T, s *standalone) bool {
+	t.Helper()
+	for line := range strings.SplitSeq(s.logs.String(), "\n") {
+		if f := strings.Fields(line); len(f) == 2 && f[0] == "monitoring" {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, strings.Replace(f[1], "/healthz", "/subsz?subs=1&limit=10000", 1), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				return false
+			}
+			defer func() { _ = resp.Body.Close() }()
+			var b bytes.Buffer
+			_, _ = b.ReadFrom(resp.Body)
+			return strings.Contains(b.String(), `"subject": "tongan.evt.>"`)
+		}
+	}
+	return false
+}
+
+// poison puts a message on an event subject that does not decode, beside the command path: it is kept aside, and everything goes on.
+func poison(t *testing.T, s *standalone, js jetstream.JetStream) {
+	const at = "tongan.evt.intake.case.alone.case-opened"
+	ack, err := js.Publish(t.Context(), at, []byte("neither this nor that"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, 10*time.Second, "the message is in the journal as poison", func() bool {
+		_, body := s.query(t, projector.UserAnalyst, fmt.Sprintf("SELECT kind FROM tongan.journal WHERE stream = 'TONGAN_INTAKE' AND seq = %d", ack.Sequence))
+		return body == "poison"
+	})
+	dead, err := js.Stream(t.Context(), subject.StreamDead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dead.GetLastMsgForSubject(t.Context(), subject.Dead("projector", "TONGAN_INTAKE", ack.Sequence)); err != nil {
+		t.Errorf("no reference in the dead-letter stream: %v", err)
+	}
+}
+
+// payloads looks for personal details in every message of every stream, as bytes and decoded.
+func payloads(t *testing.T, js jetstream.JetStream) {
+	for _, name := range []string{"TONGAN_INTAKE", "TONGAN_HEALTHCHECK", "TONGAN_OUTREACH", "TONGAN_REPORTING", "TONGAN_DEAD", "TONGAN_KEYS"} {
+		st, err := js.Stream(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all bytes.Buffer
+		if n := st.CachedInfo().State.Msgs; n > 0 {
+			readAll(t, st, n, &all)
+		}
+		noMarkers(t, name, all.Bytes())
+	}
+}
+
+func readAll(t *testing.T, st jetstream.Stream, n uint64, into *bytes.Buffer) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c, err := st.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	it, err := c.Messages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer it.Stop()
+	for range n {
+		m, err := it.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(into, m.Subject(), m.Headers())
+		into.Write(m.Data())
+		if text, err := decode(m.Subject(), m.Data()); err == nil {
+			into.WriteString(text)
+		}
+	}
+}
+
+// tables looks for personal details in every row of every base table.
+func tables(t *testing.T, s *standalone) {
+	_, list := s.query(t, projector.UserReporting, "SELECT name FROM system.tables WHERE database = 'tongan_g1' AND engine LIKE '%MergeTree'")
+	names := strings.Fields(list)
+	if len(names) < 8 {
+		t.Fatalf("tables are %v", names)
+	}
+	for _, name := range names {
+		code, rows := s.query(t, projector.UserReporting, "SELECT * FROM tongan_g1."+name+" FORMAT JSONEachRow")
+		if code != http.StatusOK {
+			t.Errorf("%s: %s", name, rows)
+		}
+		noMarkers(t, "table "+name, []byte(rows))
+	}
+}
+
+// files looks for personal details in every file of the data folder and in the logs, which were written at level debug.
+func files(t *testing.T, s *standalone) {
+	noMarkers(t, "logs", []byte(s.logs.String()))
+	var searched int
+	err := filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		searched += len(content)
+		noMarkers(t, path, content)
+		return err
+	})
+	if err != nil || searched < 1<<20 {
+		t.Errorf("searched %d bytes, %v", searched, err)
+	}
+}
+
+// noMarkers fails when a personal detail of the scenario is found.
+func noMarkers(t *testing.T, where string, content []byte) {
+	t.Helper()
+	for _, m := range scenario.Markers(scenario.DefaultSeed) {
+		if bytes.Contains(content, []byte(m)) {
+			t.Fatalf("%s holds a personal detail", where)
+		}
+	}
+}
