@@ -80,7 +80,7 @@ tidy: ## Tidy all modules.
 
 .PHONY: tidy-check
 tidy-check:
-	@for m in $(MODULES); do GOWORK=off go -C $$m mod tidy -diff && GOWORK=off go -C $$m build ./...; done
+	@for m in $(MODULES); do GOWORK=off go -C $$m mod tidy -diff; GOWORK=off go -C $$m build ./...; done
 
 .PHONY: kill
 kill: build $(BIN)/gotestsum ## Kill the standalone at 30 moments of the scenario; the figures must stand.

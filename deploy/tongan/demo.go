@@ -36,7 +36,7 @@ func (c *demoCmd) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	replay := &clock.Replay{}
-	s, err := start(ctx, systemFlags{logFlags: c.logFlags, Data: dir, DistrictFlags: c.DistrictFlags}, replay)
+	s, err := start(ctx, systemFlags{logFlags: c.logFlags, Data: dir, DistrictFlags: c.DistrictFlags, Baseline: sourceBaseline}, replay)
 	if err != nil {
 		return err
 	}

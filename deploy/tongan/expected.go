@@ -19,8 +19,11 @@ var source = map[string]int64{
 	"special_cases":    64,
 }
 
-// sourceAsOf is the day of the source's figures.
-const sourceAsOf = "2020-02-04"
+// The days from and up to which the source counts.
+const (
+	sourceBaseline = "2020-01-23"
+	sourceAsOf     = "2020-02-04"
+)
 
 // compare says which figures differ from what is expected; nil means none.
 func compare(f *reportingv1.Figures, expected map[string]int64) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"tongan.dev/pkg/eventlog"
+	"tongan.dev/pkg/seal"
 	"tongan.dev/pkg/serve"
 	"tongan.dev/services/projector"
 )
@@ -14,11 +15,17 @@ type migrateCmd struct {
 	busFlags
 	ClickHouseDSN string `name:"clickhouse-dsn" env:"TONGAN_CLICKHOUSE_DSN" required:"" help:"ClickHouse as user migration, clickhouse://user:password@host:port."`
 	MaxBytes      int64  `env:"TONGAN_MAX_BYTES" required:"" help:"What all streams together may hold, in bytes; the bus reserves it."`
+	MasterKey     string `env:"TONGAN_MASTER_KEY" type:"path" help:"Create this master key file too, if it does not exist."`
 	Replicas      int    `env:"TONGAN_REPLICAS" default:"1" help:"How many servers hold each stream."`
 }
 
 // Run creates the streams and the tables that do not exist yet.
 func (c *migrateCmd) Run(ctx context.Context) error {
+	if c.MasterKey != "" {
+		if _, err := seal.CreateMaster(c.MasterKey); err != nil {
+			return err
+		}
+	}
 	js, err := serve.Connect(c.NATSURL, "tongan-migrate", serve.NewLog(c.LogLevel))
 	if err != nil {
 		return err

@@ -39,6 +39,7 @@ type systemFlags struct {
 	ClickHouseDSN  string `name:"clickhouse-dsn" env:"TONGAN_CLICKHOUSE_DSN" help:"Use this ClickHouse instead of the embedded engine: clickhouse://user:password@host:port."`
 	ClickHouseHTTP int    `name:"clickhouse-http-port" env:"TONGAN_CLICKHOUSE_HTTP_PORT" default:"8123" help:"HTTP port of the engine; 0 takes a free one."`
 	ClickHouseTCP  int    `name:"clickhouse-tcp-port" env:"TONGAN_CLICKHOUSE_TCP_PORT" default:"9000" help:"Native port of the engine; 0 takes a free one."`
+	Baseline       string `env:"TONGAN_REPORTING_BASELINE" default:"2020-01-23" help:"First day that counts, in Asia/Shanghai."`
 	EngineLibrary  string `env:"TONGAN_ENGINE_LIBRARY" type:"path" help:"The engine's library libchdb.so; by default it is looked for where make engine puts it."`
 }
 
@@ -166,7 +167,7 @@ func (s *system) startServices(ctx context.Context) error {
 	s.run(subject.HealthCheck, func(rt *serve.Runtime) error { return healthcheck.Run(s.ended, rt, healthcheck.Config{}) })
 	s.run(subject.Outreach, func(rt *serve.Runtime) error { return outreach.Run(s.ended, rt, outreach.Config{MasterKey: key}) })
 	s.run(subject.Reporting, func(rt *serve.Runtime) error {
-		return reporting.Run(s.ended, rt, reporting.Config{DSN: s.dsn(projector.UserReporting), Baseline: "2020-01-23"})
+		return reporting.Run(s.ended, rt, reporting.Config{DSN: s.dsn(projector.UserReporting), Baseline: s.flags.Baseline})
 	})
 	s.run(projector.Name, func(rt *serve.Runtime) error {
 		return projector.Serve(s.ended, rt, projector.ServiceConfig{DSN: s.dsn(projector.UserProjector)})

@@ -34,37 +34,61 @@ type Config struct {
 // Handler reacts to one event. An error means: try again later.
 type Handler func(ctx context.Context, e eventlog.Envelope) error
 
-// Run reads until ctx ends. What does not decode is put aside at once, what fails ten times after that, both in TONGAN_DEAD; a type
+// Run reads until ctx ends, and returns its error. A consumer that is deleted is made again and begins anew: handlers are idempotent. What does not decode is put aside at once, what fails ten times after that, both in TONGAN_DEAD; a type
 // that this build does not know is acknowledged and reported once.
 func Run(ctx context.Context, js jetstream.JetStream, cfg Config, handle Handler) error {
-	c, err := js.CreateOrUpdateConsumer(ctx, cfg.Stream, jetstream.ConsumerConfig{
-		Durable:       cfg.Durable,
-		FilterSubject: cfg.Filter,
+	r := &reaction{js: js, cfg: cfg, handle: handle}
+	for wait := time.Duration(0); ; wait = time.Second {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+		messages, err := r.open(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				cfg.Log.Warn("consumer is not to be had", "consumer", cfg.Durable, "error", err)
+			}
+			continue
+		}
+		r.read(ctx, messages)
+	}
+}
+
+// open makes the consumer, or finds it as it was left.
+func (r *reaction) open(ctx context.Context) (jetstream.MessagesContext, error) {
+	c, err := r.js.CreateOrUpdateConsumer(ctx, r.cfg.Stream, jetstream.ConsumerConfig{
+		Durable:       r.cfg.Durable,
+		FilterSubject: r.cfg.Filter,
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       30 * time.Second,
 		MaxDeliver:    -1,
 		MaxAckPending: 256,
 	})
 	if err != nil {
-		return fmt.Errorf("consumer %s: %w", cfg.Durable, err)
+		return nil, err
 	}
-	messages, err := c.Messages(jetstream.PullMaxMessages(64))
-	if err != nil {
-		return fmt.Errorf("consumer %s: %w", cfg.Durable, err)
-	}
+	return c.Messages(jetstream.PullMaxMessages(64))
+}
+
+// read processes messages until ctx ends or the consumer is gone.
+func (r *reaction) read(ctx context.Context, messages jetstream.MessagesContext) {
+	defer messages.Stop()
 	defer context.AfterFunc(ctx, messages.Stop)()
-	r := &reaction{js: js, cfg: cfg, handle: handle}
 	for {
 		m, err := messages.Next()
-		if errors.Is(err, jetstream.ErrMsgIteratorClosed) {
-			return nil
-		}
-		if err != nil {
-			cfg.Log.Warn("consumer pauses", "consumer", cfg.Durable, "error", err)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, jetstream.ErrMsgIteratorClosed), errors.Is(err, jetstream.ErrConsumerDeleted), errors.Is(err, jetstream.ErrConsumerNotFound):
+			r.cfg.Log.Warn("consumer is gone, it is made again", "consumer", r.cfg.Durable, "error", err)
+			return
+		case err != nil:
+			r.cfg.Log.Warn("consumer pauses", "consumer", r.cfg.Durable, "error", err)
 			continue
 		}
 		if err := r.process(ctx, m); err != nil {
-			cfg.Log.Warn("event is delivered again", "consumer", cfg.Durable, "error", err)
+			r.cfg.Log.Warn("event is delivered again", "consumer", r.cfg.Durable, "error", err)
 		}
 	}
 }

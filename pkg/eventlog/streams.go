@@ -88,7 +88,7 @@ func Migrate(ctx context.Context, js jetstream.JetStream, o StreamOptions) error
 	return nil
 }
 
-// Created returns when the streams of all services were created, in nanoseconds since the Unix epoch; it tells a stream from one
+// Created returns when the stream of a service was created, in nanoseconds since the Unix epoch; it tells a stream from one
 // created anew under the same name. A stream that does not exist is an error that says what to do.
 func Created(ctx context.Context, js jetstream.JetStream, service string) (int64, error) {
 	s, err := js.Stream(ctx, subject.Stream(service))
@@ -112,6 +112,7 @@ func drift(want, have jetstream.StreamConfig) error {
 		{"discard", want.Discard == have.Discard},
 		{"max_age", want.MaxAge == have.MaxAge},
 		{"max_msgs", have.MaxMsgs <= 0},
+		{"max_msgs_per_subject", max(want.MaxMsgsPerSubject, 0) == max(have.MaxMsgsPerSubject, 0)},
 		{"num_replicas", want.Replicas == have.Replicas},
 		{"deny_delete", want.DenyDelete == have.DenyDelete},
 		{"deny_purge", want.DenyPurge == have.DenyPurge},

@@ -38,9 +38,10 @@ func (b *BadInput) Error() string { return strings.TrimPrefix(b.Field+": "+b.Rul
 // errTooLarge is returned when a request is over MaxRequest.
 var errTooLarge = &BadInput{"payload", fmt.Sprintf("is over %d bytes", MaxRequest)}
 
-// isJSON reports whether a request is JSON: by its content type, or by its first byte, with which no protobuf message of ours begins.
+// isJSON reports whether a request is JSON: by its content type, or by its very first byte, with which no protobuf message begins.
+// White space before it is not passed over: a newline begins every command in protobuf.
 func isJSON(req micro.Request) bool {
-	return req.Headers().Get("Content-Type") == contentJSON || bytes.HasPrefix(bytes.TrimLeft(req.Data(), " \t\r\n"), []byte("{"))
+	return req.Headers().Get("Content-Type") == contentJSON || bytes.HasPrefix(req.Data(), []byte("{"))
 }
 
 // decode fills a message from a request and checks it against the rules of the contract.
@@ -146,6 +147,25 @@ func checkTime(c decider.Event, now time.Time) error {
 func personal(fd protoreflect.FieldDescriptor) bool {
 	o, ok := fd.Options().(*descriptorpb.FieldOptions)
 	return ok && o.GetDebugRedact()
+}
+
+// checkPersonal says what is wrong with a command type whose personal fields would not be sealed: nothing seals them, or they are no
+// messages.
+func checkPersonal(m protoreflect.MessageDescriptor, sealed bool) error {
+	for i := range m.Fields().Len() {
+		fd := m.Fields().Get(i)
+		switch {
+		case personal(fd) && (fd.Message() == nil || fd.IsList() || fd.IsMap()):
+			return fmt.Errorf("personal field %s is not a single message: it cannot be sealed", fd.FullName())
+		case personal(fd) && !sealed:
+			return fmt.Errorf("personal field %s is not sealed: the endpoint lacks Seals", fd.FullName())
+		case !personal(fd) && fd.Message() != nil && fd.Message().ParentFile().Package() == m.ParentFile().Package():
+			if err := checkPersonal(fd.Message(), sealed); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // digest is the first 8 bytes of SHA-256 over a command without its personal fields and without what a service fills in.

@@ -21,6 +21,7 @@ import (
 type Endpoint struct {
 	subject string
 	request protoreflect.FullName
+	invalid error // why it must not be offered
 	answer  func(ctx context.Context, rt *Runtime, req micro.Request) (proto.Message, error)
 }
 
@@ -69,6 +70,7 @@ func Handle[C decider.Event](log *eventlog.Log, verb string, id func(C) string,
 	return Endpoint{
 		subject: log.Aggregate().Command(verb),
 		request: nameOf[C](),
+		invalid: checkPersonal(newMessage[C]().ProtoReflect().Descriptor(), a.box != nil),
 		answer: func(ctx context.Context, rt *Runtime, req micro.Request) (proto.Message, error) {
 			body := newMessage[C]()
 			if err := decode(req, body); err != nil {
@@ -144,10 +146,9 @@ func (a admission[C]) admit(rt *Runtime, body C) (decider.Command, error) {
 	return decider.Command{At: now, ID: p.GetCommandId(), Digest: sum, Body: body}, nil
 }
 
-// seal moves the personal fields of the command out of its body, sealed. A command type without Seals has none: see Service.
+// seal moves the personal fields of the command out of its body, sealed. A command type without Seals has none, see checkPersonal.
 func (a admission[C]) seal(ctx context.Context, aggregate string, cmd *decider.Command) error {
 	if a.box == nil {
-		clearPersonal(cmd.Body.ProtoReflect())
 		return nil
 	}
 	cmd.Sealed = make(map[string]*eventv1.Sealed)

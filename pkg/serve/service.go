@@ -30,6 +30,9 @@ const (
 func Run(ctx context.Context, rt *Runtime, name, description string, endpoints []Endpoint) error {
 	r := &running{rt: rt, slots: make(chan struct{}, atOnce), stats: make(map[string]*stats)}
 	for _, e := range endpoints {
+		if e.invalid != nil {
+			return fmt.Errorf("endpoint %s: %w", e, e.invalid)
+		}
 		r.stats[e.subject] = &stats{}
 	}
 	svc, err := micro.AddService(rt.JS.Conn(), micro.Config{

@@ -55,9 +55,9 @@ func (b *builder) decide(event decider.Event) bool {
 		b.roundClosed(e)
 
 	case *outreachv1.VisitRecorded:
-		b.visit(visit{event: e, state: "RECORDED", sign: 1, worker: b.p.GetPerformedBy(), org: b.p.GetCreditedOrg()})
+		b.visit(visit{event: e, state: "RECORDED", sign: 1, worker: b.p.GetPerformedBy(), org: b.p.GetCreditedOrg(), admCode: b.p.GetAdmCode()})
 	case *outreachv1.VisitVoided:
-		b.visit(visit{event: e, state: "VOIDED", sign: -1, worker: e.GetWorkerId(), org: e.GetCreditedOrg()})
+		b.visit(visit{event: e, state: "VOIDED", sign: -1, worker: e.GetWorkerId(), org: e.GetCreditedOrg(), admCode: e.GetAdmCode()})
 	case *outreachv1.RemindersQueued:
 		b.remindersQueued(e)
 	case *outreachv1.ReminderAccepted:

@@ -16,8 +16,10 @@ import (
 )
 
 const (
-	batchIdle = 20 * time.Millisecond  // a batch ends when nothing more comes within this time
-	batchAge  = 250 * time.Millisecond // or when it is this old: every insert costs an fsync for each table
+	batchIdle = 20 * time.Millisecond  // a batch ends when nothing more comes within this time, unless the last one is too recent:
+	minSpace  = 200 * time.Millisecond // batches begin at least this far apart under load,
+	maxSpace  = 700 * time.Millisecond // at most this,
+	spaceFor  = 8                      // in between so many times as far as the last one took to write: each table is a part and an fsync
 	quiet     = 10 * time.Second       // how long nothing may come before the stream is looked at
 	heartbeat = 2 * time.Second        // how often the server says that nothing came
 	minPause  = 50 * time.Millisecond  // before the first try after an error; it doubles
@@ -33,8 +35,9 @@ type follower struct {
 	created         int64 // when the stream was created, as the tables know it
 	next            uint64
 	messages        jetstream.MessagesContext
-	pending         *message // read, but not yet part of a batch
-	progress        bool     // a batch was written since the last error
+	pending         *message  // read, but not yet part of a batch
+	progress        bool      // a batch was written since the last error
+	due             time.Time // before this the next batch is not written unless it is full
 }
 
 // run copies until ctx ends or an error is fatal. Whatever else goes wrong, it begins again after the watermark.
@@ -143,9 +146,10 @@ func (f *follower) read(ctx context.Context) (*batch, error) {
 			return b, nil
 		}
 		if deadline.IsZero() {
-			deadline = time.Now().Add(batchAge)
+			deadline = later(f.due, time.Now().Add(minSpace))
 		}
-		if wait = min(batchIdle, time.Until(deadline)); wait <= 0 {
+		wait = min(max(batchIdle, time.Until(f.due)), time.Until(deadline))
+		if wait <= 0 {
 			return b, nil
 		}
 	}
@@ -202,6 +206,7 @@ func (f *follower) write(ctx context.Context, b *batch) error {
 	if len(b.rows.Journal) == 0 {
 		return nil
 	}
+	begun := time.Now()
 	for _, ref := range b.dead {
 		if err := f.step("dead letter"); err != nil {
 			return err
@@ -221,7 +226,15 @@ func (f *follower) write(ctx context.Context, b *batch) error {
 			return err
 		}
 	}
+	f.due = begun.Add(min(max(minSpace, spaceFor*time.Since(begun)), maxSpace))
 	return f.step("done")
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // step lets a test end Run here.

@@ -125,7 +125,7 @@ func (g *generator) visit() decider.Event {
 
 func (g *generator) void() decider.Event {
 	return &outreachv1.VisitVoided{
-		Provenance: g.provenance(), VisitId: g.id("v"), VisitedOn: "2020-01-27", Children: g.children(), WorkerId: "w9", CreditedOrg: "o9",
+		Provenance: g.provenance(), VisitId: g.id("v"), VisitedOn: "2020-01-27", Children: g.children(), WorkerId: "w9", CreditedOrg: "o9", AdmCode: g.district(),
 		Channel: outreachv1.VisitChannel(1 + g.IntN(3)), Outcome: outreachv1.VisitOutcome(1 + g.IntN(2)),
 	}
 }

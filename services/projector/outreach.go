@@ -13,9 +13,9 @@ type visit struct {
 		GetOutcome() outreachv1.VisitOutcome
 		GetChildren() []*outreachv1.ChildVisited
 	}
-	state       string
-	sign        int64
-	worker, org string
+	state                string
+	sign                 int64
+	worker, org, admCode string
 }
 
 func (b *builder) visit(v visit) {
@@ -29,7 +29,7 @@ func (b *builder) visit(v visit) {
 			WorkerID: v.worker, CreditedOrg: v.org,
 		})
 	}
-	call := dims{day: day, admCode: b.p.GetAdmCode(), org: v.org}
+	call := dims{day: day, admCode: v.admCode, org: v.org}
 	reached := v.event.GetOutcome() == outreachv1.VisitOutcome_VISIT_OUTCOME_REACHED
 	if v.event.GetChannel() == outreachv1.VisitChannel_VISIT_CHANNEL_PHONE {
 		b.fact(phoneAttempts, v.sign, call)

@@ -46,7 +46,7 @@ func visited(channel outreachv1.VisitChannel, outcome outreachv1.VisitOutcome) d
 func voided(channel outreachv1.VisitChannel, outcome outreachv1.VisitOutcome) decider.Event {
 	return &outreachv1.VisitVoided{
 		Provenance: provenance(at.AddDate(0, 0, 9)), VisitId: "v1", VisitedOn: "2020-01-28", Channel: channel, Outcome: outcome, Children: siblings(),
-		WorkerId: "w7", CreditedOrg: "o7",
+		WorkerId: "w7", CreditedOrg: "o7", AdmCode: "440785",
 	}
 }
 
@@ -83,7 +83,7 @@ func visitCases() map[string]rowCase {
 	)
 	recorded, taken := "w1"+common, "w7 credited_org=o7 occurred_at=2020-02-05T16:30:00Z"
 	first, second := "adm_code=440781 category=LEFT_BEHIND credited_org=", "adm_code=440783 category=SCATTERED_ORPHAN credited_org="
-	call := "adm_code=440703 credited_org="
+	call, restated := "adm_code=440703 credited_org=", "adm_code=440785 credited_org=" // a void may come from another district
 	return map[string]rowCase{
 		"phone visit that reached": {visited(phone, reached), lines(
 			fact("phone_attempts", 1, call+"o1"), fact("phone_calls", 1, call+"o1"),
@@ -100,11 +100,11 @@ func visitCases() map[string]rowCase {
 		)},
 		"home visit that did not reach": {visited(home, noAnswer), lines(visitLines("RECORDED", "HOME_VISIT", "NO_ANSWER", recorded))},
 		"void of a phone visit that reached": {voided(phone, reached), lines(
-			fact("phone_attempts", -1, call+"o7"), fact("phone_calls", -1, call+"o7"),
+			fact("phone_attempts", -1, restated+"o7"), fact("phone_calls", -1, restated+"o7"),
 			fact("phone_visits", -1, first+"o7"), fact("phone_visits", -1, second+"o7"), visitLines("VOIDED", "PHONE", "REACHED", taken),
 		)},
 		"void of a phone visit that did not": {voided(phone, noAnswer), lines(
-			fact("phone_attempts", -1, call+"o7"), visitLines("VOIDED", "PHONE", "NO_ANSWER", taken),
+			fact("phone_attempts", -1, restated+"o7"), visitLines("VOIDED", "PHONE", "NO_ANSWER", taken),
 		)},
 		"void of a home visit": {voided(home, reached), lines(
 			fact("home_visits", -1, first+"o7"), fact("home_visits", -1, second+"o7"), visitLines("VOIDED", "HOME_VISIT", "REACHED", taken),

@@ -13,6 +13,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"tongan.dev/pkg/serve"
+	"tongan.dev/pkg/subject"
 	reportingv1 "tongan.dev/proto/gen/tongan/reporting/v1"
 )
 
@@ -74,31 +75,37 @@ func (f figures) checkDay(asOf string) error {
 	return nil
 }
 
-// cuts completes the cuts of a query with how far each stream is projected, sorted by stream. A cut that is not reached yet is
+// cuts completes the cuts of a query with how far each stream is projected, one for each service. A cut that is not reached yet is
 // serve.ErrNotYet: the figures would not be whole.
 func (f figures) cuts(ctx context.Context, asked []*reportingv1.Cut) ([]*reportingv1.Cut, error) {
-	rows, err := f.db.Query(ctx, "SELECT toString(stream), max(seq) FROM tongan_g1.journal GROUP BY stream ORDER BY 1")
+	rows, err := f.db.Query(ctx, "SELECT toString(stream), max(seq) FROM tongan_g1.journal GROUP BY stream")
 	if err != nil {
 		return nil, fmt.Errorf("%w: watermarks: %w", serve.ErrBackend, err)
 	}
 	defer func() { _ = rows.Close() }()
-	var cuts []*reportingv1.Cut
+	projected := make(map[string]uint64)
 	for rows.Next() {
-		c := &reportingv1.Cut{}
-		if err := rows.Scan(&c.Stream, &c.Sequence); err != nil {
+		var stream string
+		var sequence uint64
+		if err := rows.Scan(&stream, &sequence); err != nil {
 			return nil, fmt.Errorf("watermarks: %w", err)
 		}
-		cuts = append(cuts, c)
+		projected[stream] = sequence
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("%w: watermarks: %w", serve.ErrBackend, err)
 	}
+	var cuts []*reportingv1.Cut
+	for _, service := range subject.Services() {
+		name := subject.Stream(service)
+		cuts = append(cuts, &reportingv1.Cut{Stream: name, Sequence: projected[name]})
+	}
 	for i, want := range asked {
 		at := slices.IndexFunc(cuts, func(c *reportingv1.Cut) bool { return c.GetStream() == want.GetStream() })
-		if at < 0 && want.GetSequence() == 0 {
-			continue
+		if at < 0 {
+			return nil, &serve.BadInput{Field: fmt.Sprintf("cuts[%d].stream", i), Rule: "is not the stream of a service"}
 		}
-		if at < 0 || cuts[at].GetSequence() < want.GetSequence() {
+		if cuts[at].GetSequence() < want.GetSequence() {
 			return nil, fmt.Errorf("%w: cuts[%d] is not projected", serve.ErrNotYet, i)
 		}
 		cuts[at].Sequence = want.GetSequence()

@@ -19,7 +19,7 @@ import (
 // Config is what the service is told beside serve.Config.
 type Config struct {
 	DSN      string `name:"clickhouse-dsn" env:"TONGAN_REPORTING_CLICKHOUSE_DSN" required:"" help:"ClickHouse as user reporting, clickhouse://user:password@host:port."`
-	Baseline string `env:"TONGAN_BASELINE" default:"2020-01-23" help:"First day that counts, in Asia/Shanghai."`
+	Baseline string `env:"TONGAN_REPORTING_BASELINE" default:"2020-01-23" help:"First day that counts, in Asia/Shanghai."`
 }
 
 // Subjects of the service, for those who ask it.

@@ -38,7 +38,7 @@ type State struct {
 
 // visit is what a void has to restate.
 type visit struct {
-	commandID, worker, creditedOrg, visitedOn string
+	commandID, worker, creditedOrg, admCode, visitedOn string
 
 	channel  outreachv1.VisitChannel
 	outcome  outreachv1.VisitOutcome
@@ -139,6 +139,7 @@ func void(s State, cmd decider.Command, c *outreachv1.VoidVisit) ([]decider.Even
 		Children:    children,
 		WorkerId:    v.worker,
 		CreditedOrg: v.creditedOrg,
+		AdmCode:     v.admCode,
 	}}, nil
 }
 
@@ -166,7 +167,7 @@ func (s State) with(id string, v visit) State {
 func visitOf(e *outreachv1.VisitRecorded) visit {
 	p := e.GetProvenance()
 	v := visit{
-		commandID: p.GetCommandId(), worker: p.GetPerformedBy(), creditedOrg: p.GetCreditedOrg(),
+		commandID: p.GetCommandId(), worker: p.GetPerformedBy(), creditedOrg: p.GetCreditedOrg(), admCode: p.GetAdmCode(),
 		visitedOn: e.GetVisitedOn(), channel: e.GetChannel(), outcome: e.GetOutcome(),
 	}
 	for _, k := range e.GetChildren() {

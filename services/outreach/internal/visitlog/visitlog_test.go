@@ -93,7 +93,7 @@ func TestVoiding(t *testing.T) {
 					{ChildId: "ch1", Category: leftBehind, AdmCode: "440703"},
 					{ChildId: "ch2", Category: orphan, AdmCode: "440705"},
 				},
-				WorkerId: "w1", CreditedOrg: "o1",
+				WorkerId: "w1", CreditedOrg: "o1", AdmCode: "440703",
 			}},
 		},
 		{

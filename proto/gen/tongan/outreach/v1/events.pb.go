@@ -132,7 +132,9 @@ type VisitVoided struct {
 	// Who had performed it, restated.
 	WorkerId string `protobuf:"bytes,7,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
 	// The organisation it was credited to, restated.
-	CreditedOrg   string `protobuf:"bytes,8,opt,name=credited_org,json=creditedOrg,proto3" json:"credited_org,omitempty"`
+	CreditedOrg string `protobuf:"bytes,8,opt,name=credited_org,json=creditedOrg,proto3" json:"credited_org,omitempty"`
+	// The district it happened in, restated.
+	AdmCode       string `protobuf:"bytes,9,opt,name=adm_code,json=admCode,proto3" json:"adm_code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -219,6 +221,13 @@ func (x *VisitVoided) GetWorkerId() string {
 func (x *VisitVoided) GetCreditedOrg() string {
 	if x != nil {
 		return x.CreditedOrg
+	}
+	return ""
+}
+
+func (x *VisitVoided) GetAdmCode() string {
+	if x != nil {
+		return x.AdmCode
 	}
 	return ""
 }
@@ -1255,7 +1264,7 @@ const file_tongan_outreach_v1_events_proto_rawDesc = "" +
 	"visited_on\x18\x03 \x01(\tR\tvisitedOn\x12:\n" +
 	"\achannel\x18\x04 \x01(\x0e2 .tongan.outreach.v1.VisitChannelR\achannel\x12:\n" +
 	"\aoutcome\x18\x05 \x01(\x0e2 .tongan.outreach.v1.VisitOutcomeR\aoutcome\x12<\n" +
-	"\bchildren\x18\x06 \x03(\v2 .tongan.outreach.v1.ChildVisitedR\bchildren\"\xfa\x02\n" +
+	"\bchildren\x18\x06 \x03(\v2 .tongan.outreach.v1.ChildVisitedR\bchildren\"\x95\x03\n" +
 	"\vVisitVoided\x12;\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
@@ -1267,7 +1276,8 @@ const file_tongan_outreach_v1_events_proto_rawDesc = "" +
 	"\aoutcome\x18\x05 \x01(\x0e2 .tongan.outreach.v1.VisitOutcomeR\aoutcome\x12<\n" +
 	"\bchildren\x18\x06 \x03(\v2 .tongan.outreach.v1.ChildVisitedR\bchildren\x12\x1b\n" +
 	"\tworker_id\x18\a \x01(\tR\bworkerId\x12!\n" +
-	"\fcredited_org\x18\b \x01(\tR\vcreditedOrg\"\xaa\x01\n" +
+	"\fcredited_org\x18\b \x01(\tR\vcreditedOrg\x12\x19\n" +
+	"\badm_code\x18\t \x01(\tR\aadmCode\"\xaa\x01\n" +
 	"\x0fRemindersQueued\x12;\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
