@@ -204,8 +204,8 @@ func TestWhatBecameOfEverything(t *testing.T) {
 		kind, _, _ := strings.Cut(object, " ")
 		n[kind+" "+state]++
 	}
-	n.within(t, "message delivered", 900, 1200)
-	n.within(t, "message accepted", 400, 800)
+	n.within(t, "message delivered", 400, 700)
+	n.within(t, "message accepted", 900, 1300)
 	n.within(t, "message queued", 10, 60)
 	n.within(t, "message failed", 60, 150)
 	n.within(t, "delivery requested", 5, 30)
@@ -221,7 +221,7 @@ func TestWhatBecameOfEverything(t *testing.T) {
 	}
 	batches, _ := of[*outreachv1.QueueReminders](steps)
 	for _, b := range batches {
-		if len(b.GetRecipients()) > 120 {
+		if len(b.GetRecipients()) > 10 {
 			t.Errorf("%s holds %d messages", b.GetBatchId(), len(b.GetRecipients()))
 		}
 		if len(utf16.Encode([]rune(b.GetRecipients()[0].GetContent().GetText()))) > 70 {

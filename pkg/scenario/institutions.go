@@ -103,7 +103,7 @@ func (g *gen) round(n, d int, slot healthcheckv1.CheckSlot, from time.Time) {
 		InstitutionId: h.id, CheckedOn: r.on, Slot: slot, Expected: int32(len(h.persons)),
 	})
 	readings := g.readings(n, d, slot)
-	if half := len(readings) / 2; g.chance(35) {
+	if half := len(readings) / 2; g.chance(10) {
 		at = g.record(r, at, readings[:half])
 		readings = readings[half:]
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // perBatch is how many messages a batch holds, at most.
-const perBatch = 20
+const perBatch = 10
 
 // fate is what becomes of a message.
 type fate int
@@ -81,7 +81,7 @@ func (g *gen) messages(district, accepted int) []message {
 	for accepted > 0 {
 		m := message{child: children[len(all)%len(children)]}
 		switch n := g.rng.IntN(100); {
-		case n < 60:
+		case n < 30:
 			m.fate = fateDelivered
 		case n < 93:
 			m.fate = fateAccepted

@@ -88,7 +88,7 @@ func (g *generator) opened() decider.Event {
 func (g *generator) followUp() decider.Event {
 	return &intakev1.FollowUpRecorded{
 		Provenance: g.provenance(), CaseId: g.id("x"), FollowUpId: g.id("f"), Channel: 1, ChildId: g.id("c"), Category: g.category(),
-		AdmCode: g.district(), CountsSpecial: g.IntN(2) == 0,
+		AdmCode: g.district(), CountsSpecial: g.IntN(2) == 0, CountsOn: "2020-01-30",
 	}
 }
 

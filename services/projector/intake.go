@@ -1,6 +1,7 @@
 package projector
 
 import (
+	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
 	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
 )
 
@@ -18,6 +19,7 @@ func (b *builder) caseFlagged(e *intakev1.CaseFlaggedSpecial) {
 		State: "FLAGGED_SPECIAL", CaseID: e.GetCaseId(), ChildID: e.GetChildId(), Category: b.code(e.GetCategory()),
 		AdmCode: e.GetAdmCode(), CountsSpecial: e.GetCountsSpecial(),
 	})
+	b.specialCase(e)
 }
 
 func (b *builder) caseFollowedUp(e *intakev1.FollowUpRecorded) {
@@ -26,6 +28,22 @@ func (b *builder) caseFollowedUp(e *intakev1.FollowUpRecorded) {
 		AdmCode: e.GetAdmCode(), FollowUpID: e.GetFollowUpId(), Channel: b.code(e.GetChannel()),
 		CountsSpecial: e.GetCountsSpecial(),
 	})
+	b.specialCase(e)
+}
+
+// specialCase counts a case on the day it first was special and followed up, by the one event that says so.
+func (b *builder) specialCase(e interface {
+	GetCountsSpecial() bool
+	GetCountsOn() string
+	GetCategory() eventv1.PopulationCategory
+	GetAdmCode() string
+},
+) {
+	if e.GetCountsSpecial() {
+		d := b.dims().of(b.code(e.GetCategory()), e.GetAdmCode())
+		d.day = b.day(e.GetCountsOn())
+		b.fact(specialCases, 1, d)
+	}
 }
 
 func (b *builder) caseClosed(e *intakev1.CaseClosed) {
@@ -35,12 +53,9 @@ func (b *builder) caseClosed(e *intakev1.CaseClosed) {
 	})
 }
 
-// protectionCase adds the row of a case's event; the event that makes the case count as special is a fact too.
+// protectionCase adds the row of a case's event.
 func (b *builder) protectionCase(row caseRow) {
 	row.place, row.times = b.place(len(b.rows.Cases)), b.times()
 	row.WorkerID, row.CreditedOrg = b.p.GetPerformedBy(), b.p.GetCreditedOrg()
 	b.rows.Cases = append(b.rows.Cases, row)
-	if row.CountsSpecial {
-		b.fact(specialCases, 1, b.dims().of(row.Category, row.AdmCode))
-	}
 }

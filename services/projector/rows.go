@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"tongan.dev/pkg/consume"
+	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/subject"
 	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
@@ -24,9 +25,6 @@ var errGap = errors.New("the stream does not hold this sequence")
 
 // definitionVersion is the version of the definitions that the facts of this projection follow.
 const definitionVersion = 1
-
-// shanghai is the time zone that days are counted in; China has had no other offset since 1991.
-var shanghai = time.FixedZone("Asia/Shanghai", 8*60*60)
 
 // The instants and days that fit the columns: after 1970 (a Date begins there) and before 2149 (where it ends).
 const firstYear, lastYear = 1970, 2148
@@ -145,7 +143,7 @@ type dims struct {
 
 // dims returns the dimensions of the event itself: the day it happened, its district and the organisation credited.
 func (b *builder) dims() dims {
-	return dims{day: date(b.occurred.In(shanghai)), admCode: b.p.GetAdmCode(), org: b.p.GetCreditedOrg()}
+	return dims{day: b.day(decider.Day(b.occurred)), admCode: b.p.GetAdmCode(), org: b.p.GetCreditedOrg()}
 }
 
 // of returns the dimensions with the category of a child and a restated district.
@@ -183,11 +181,6 @@ func (b *builder) day(s string) time.Time {
 
 // damaged notes that the event violates its contract: then it is no message of its type.
 func (b *builder) damaged(rule string) { b.damage = fmt.Errorf("%w: %s", eventlog.ErrDecode, rule) }
-
-// date returns midnight UTC of the day that t has in its own zone, which is how a Date column is filled.
-func date(t time.Time) time.Time {
-	return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC)
-}
 
 // enum is a generated enum.
 type enum interface {

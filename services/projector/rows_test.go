@@ -172,16 +172,16 @@ func intakeCases() map[string]rowCase {
 	p := provenance(at)
 	here := "adm_code=440703 credited_org=o1"
 	child, end := "case_id=x1 child_id=c1 category=LEFT_BEHIND adm_code=440781", " worker_id=w1"+common
-	special := fact("special_cases", 1, "adm_code=440781 category=LEFT_BEHIND credited_org=o1")
+	special := strings.Replace(fact("special_cases", 1, "adm_code=440781 category=LEFT_BEHIND credited_org=o1"), "2020-01-28", "2020-01-30", 1)
 	return map[string]rowCase{
 		"child registered":       {&intakev1.ChildRegistered{Provenance: p, ChildId: "c1", Category: leftBehind}, lines(fact("children_registered", 1, "adm_code=440703 category=LEFT_BEHIND credited_org=o1"))},
 		"contact by a child":     {&intakev1.HotlineContactReceived{Provenance: p, ContactType: intakev1.ContactType_CONTACT_TYPE_CHILD}, lines(fact("hotline_contacts", 1, here))},
 		"contact about a child":  {&intakev1.HotlineContactReceived{Provenance: p, ContactType: intakev1.ContactType_CONTACT_TYPE_ABOUT_CHILD}, lines(fact("hotline_contacts", 1, here))},
 		"contact, wrong number":  {&intakev1.HotlineContactReceived{Provenance: p, ContactType: intakev1.ContactType_CONTACT_TYPE_NON_COUNSELLING}, lines(fact("hotline_non_counselling", 1, here))},
 		"case opened":            {&intakev1.CaseOpened{Provenance: p, CaseId: "x1", ChildId: "c1", Category: leftBehind, GapCause: 3, ContactId: "h1"}, lines(fact("cases_opened", 1, "adm_code=440703 category=LEFT_BEHIND credited_org=o1"), "cases state=OPENED case_id=x1 child_id=c1 category=LEFT_BEHIND adm_code=440703 gap_cause=QUARANTINED contact_id=h1"+end)},
-		"flagged, counts":        {&intakev1.CaseFlaggedSpecial{Provenance: p, CaseId: "x1", ChildId: "c1", Category: leftBehind, AdmCode: "440781", CountsSpecial: true}, lines(special, "cases state=FLAGGED_SPECIAL "+child+" counts_special=true"+end)},
+		"flagged, counts":        {&intakev1.CaseFlaggedSpecial{Provenance: p, CaseId: "x1", ChildId: "c1", Category: leftBehind, AdmCode: "440781", CountsSpecial: true, CountsOn: "2020-01-30"}, lines(special, "cases state=FLAGGED_SPECIAL "+child+" counts_special=true"+end)},
 		"flagged, does not":      {&intakev1.CaseFlaggedSpecial{Provenance: p, CaseId: "x1", ChildId: "c1", Category: leftBehind, AdmCode: "440781"}, lines("cases state=FLAGGED_SPECIAL " + child + end)},
-		"followed up, counts":    {&intakev1.FollowUpRecorded{Provenance: p, CaseId: "x1", ChildId: "c1", Category: leftBehind, AdmCode: "440781", FollowUpId: "f1", Channel: 2, CountsSpecial: true}, lines(special, "cases state=FOLLOWED_UP "+child+" follow_up_id=f1 channel=ONLINE counts_special=true"+end)},
+		"followed up, counts":    {&intakev1.FollowUpRecorded{Provenance: p, CaseId: "x1", ChildId: "c1", Category: leftBehind, AdmCode: "440781", FollowUpId: "f1", Channel: 2, CountsSpecial: true, CountsOn: "2020-01-30"}, lines(special, "cases state=FOLLOWED_UP "+child+" follow_up_id=f1 channel=ONLINE counts_special=true"+end)},
 		"followed up, does not":  {&intakev1.FollowUpRecorded{Provenance: p, CaseId: "x1", ChildId: "c1", Category: leftBehind, AdmCode: "440781", FollowUpId: "f1", Channel: 2}, lines("cases state=FOLLOWED_UP " + child + " follow_up_id=f1 channel=ONLINE" + end)},
 		"case closed":            {&intakev1.CaseClosed{Provenance: p, CaseId: "x1", ChildId: "c1", Category: leftBehind, AdmCode: "440781", CloseReason: 1, Special: true}, lines("cases state=CLOSED " + child + " close_reason=NEED_MET special=true" + end)},
 		"bulletin published":     {&reportingv1.FigurePublished{Provenance: p}, nil},

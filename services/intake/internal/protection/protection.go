@@ -40,13 +40,14 @@ var ErrFollowUpRecorded = decider.Refuse("follow_up_id", "was recorded already")
 // ErrOtherChild is returned when a follow-up names a child that is not the case's.
 var ErrOtherChild = decider.Refuse("child_id", "is not the child of this case")
 
-// ErrBeforeOpening is returned when a follow-up or the closing happened before the case was opened.
+// ErrBeforeOpening is returned when a follow-up, the flagging or the closing happened before the case was opened.
 var ErrBeforeOpening = decider.Refuse("provenance.occurred_at", "must not lie before the opening of the case")
 
 // State is what decisions and queries about a case need to know.
 type State struct {
 	opened, special, closed bool
-	openedAt                time.Time
+	openedAt, flaggedAt     time.Time
+	firstFollowedUpAt       time.Time
 	childID, admCode        string
 	category                eventv1.PopulationCategory
 	closeReason             intakev1.CaseCloseReason
@@ -109,15 +110,20 @@ func flagSpecial(s State, cmd decider.Command, c *intakev1.FlagCaseSpecial) ([]d
 		return nil, nil
 	case s.closed:
 		return nil, ErrClosed
+	case occurredAt(c).Before(s.openedAt):
+		return nil, ErrBeforeOpening
 	}
-	return []decider.Event{&intakev1.CaseFlaggedSpecial{
-		Provenance:    cmd.Provenance(),
-		CaseId:        c.GetCaseId(),
-		ChildId:       s.childID,
-		Category:      s.category,
-		AdmCode:       s.admCode,
-		CountsSpecial: len(s.followUps) > 0,
-	}}, nil
+	e := &intakev1.CaseFlaggedSpecial{
+		Provenance: cmd.Provenance(),
+		CaseId:     c.GetCaseId(),
+		ChildId:    s.childID,
+		Category:   s.category,
+		AdmCode:    s.admCode,
+	}
+	if len(s.followUps) > 0 {
+		e.CountsSpecial, e.CountsOn = true, decider.Day(later(occurredAt(c), s.firstFollowedUpAt))
+	}
+	return []decider.Event{e}, nil
 }
 
 func recordFollowUp(s State, cmd decider.Command, c *intakev1.RecordFollowUp) ([]decider.Event, error) {
@@ -133,17 +139,20 @@ func recordFollowUp(s State, cmd decider.Command, c *intakev1.RecordFollowUp) ([
 	case occurredAt(c).Before(s.openedAt):
 		return nil, ErrBeforeOpening
 	}
-	return []decider.Event{&intakev1.FollowUpRecorded{
-		Provenance:    cmd.Provenance(),
-		CaseId:        c.GetCaseId(),
-		FollowUpId:    c.GetFollowUpId(),
-		Channel:       c.GetChannel(),
-		ChildId:       s.childID,
-		Category:      s.category,
-		AdmCode:       s.admCode,
-		CountsSpecial: s.special && len(s.followUps) == 0,
-		Note:          cmd.Sealed["note"],
-	}}, nil
+	e := &intakev1.FollowUpRecorded{
+		Provenance: cmd.Provenance(),
+		CaseId:     c.GetCaseId(),
+		FollowUpId: c.GetFollowUpId(),
+		Channel:    c.GetChannel(),
+		ChildId:    s.childID,
+		Category:   s.category,
+		AdmCode:    s.admCode,
+		Note:       cmd.Sealed["note"],
+	}
+	if s.special && len(s.followUps) == 0 {
+		e.CountsSpecial, e.CountsOn = true, decider.Day(later(occurredAt(c), s.flaggedAt))
+	}
+	return []decider.Event{e}, nil
 }
 
 func closeCase(s State, cmd decider.Command, c *intakev1.CloseCase) ([]decider.Event, error) {
@@ -172,10 +181,13 @@ func evolve(s State, e decider.Event) (State, bool) {
 		s.opened, s.openedAt = true, occurredAt(e)
 		s.childID, s.category, s.admCode = e.GetChildId(), e.GetCategory(), e.GetProvenance().GetAdmCode()
 	case *intakev1.CaseFlaggedSpecial:
-		s.special = true
+		s.special, s.flaggedAt = true, occurredAt(e)
 	case *intakev1.FollowUpRecorded:
 		if s.followUps == nil {
 			s.followUps = make(map[string]bool)
+		}
+		if len(s.followUps) == 0 || occurredAt(e).Before(s.firstFollowedUpAt) {
+			s.firstFollowedUpAt = occurredAt(e)
 		}
 		s.followUps[e.GetFollowUpId()] = true
 	case *intakev1.CaseClosed:
@@ -184,6 +196,13 @@ func evolve(s State, e decider.Event) (State, bool) {
 		return s, false
 	}
 	return s, true
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // occurredAt returns when a command or an event happened.

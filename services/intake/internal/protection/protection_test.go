@@ -84,8 +84,22 @@ func TestFlagging(t *testing.T) {
 			Given: []decider.Event{opened, followed},
 			When:  flag,
 			Then: []decider.Event{&intakev1.CaseFlaggedSpecial{
-				CaseId: "c1", ChildId: "ch1", Category: orphan, AdmCode: "440705", CountsSpecial: true,
+				CaseId: "c1", ChildId: "ch1", Category: orphan, AdmCode: "440705", CountsSpecial: true, CountsOn: "2020-02-02",
 			}},
+		},
+		{
+			Name:  "a flag entered late counts from the follow-up on",
+			Given: []decider.Event{opened, &intakev1.FollowUpRecorded{Provenance: at("2020-02-03T09:00:00Z"), CaseId: "c1", FollowUpId: "f1"}},
+			When:  flag,
+			Then: []decider.Event{&intakev1.CaseFlaggedSpecial{
+				CaseId: "c1", ChildId: "ch1", Category: orphan, AdmCode: "440705", CountsSpecial: true, CountsOn: "2020-02-03",
+			}},
+		},
+		{
+			Name:  "a flag does not happen before the opening",
+			Given: []decider.Event{opened},
+			When:  decidertest.Command("2020-02-01T08:59:59Z", "k2", &intakev1.FlagCaseSpecial{CaseId: "c1"}),
+			Err:   protection.ErrBeforeOpening,
 		},
 		{Name: "a second flag is silent", Given: []decider.Event{opened, flagged}, When: flag},
 		{Name: "a second flag is silent after closing", Given: []decider.Event{opened, flagged, closed}, When: flag},
@@ -103,9 +117,10 @@ func TestFollowingUp(t *testing.T) {
 	}
 	noted := follow("2020-02-02T09:00:00Z", "f1", "ch1")
 	noted.Sealed = map[string]*eventv1.Sealed{"note": {KeyId: "ch1"}}
-	recorded := func(followUpID string, counts bool) []decider.Event {
+	recorded := func(followUpID, countsOn string) []decider.Event {
 		return []decider.Event{&intakev1.FollowUpRecorded{
-			CaseId: "c1", FollowUpId: followUpID, Channel: phone, ChildId: "ch1", Category: orphan, AdmCode: "440705", CountsSpecial: counts,
+			CaseId: "c1", FollowUpId: followUpID, Channel: phone, ChildId: "ch1", Category: orphan, AdmCode: "440705",
+			CountsSpecial: countsOn != "", CountsOn: countsOn,
 		}}
 	}
 	decidertest.Run(t, protection.Decider, []decidertest.Row{
@@ -122,25 +137,31 @@ func TestFollowingUp(t *testing.T) {
 			Name:  "the first follow-up of a special case counts",
 			Given: []decider.Event{opened, flagged},
 			When:  follow("2020-02-02T09:00:00Z", "f1", ""),
-			Then:  recorded("f1", true),
+			Then:  recorded("f1", "2020-02-02"),
+		},
+		{
+			Name:  "a follow-up entered late counts from the flag on",
+			Given: []decider.Event{opened, &intakev1.CaseFlaggedSpecial{Provenance: at("2020-02-03T16:00:00Z"), CaseId: "c1"}},
+			When:  follow("2020-02-02T09:00:00Z", "f1", ""),
+			Then:  recorded("f1", "2020-02-04"),
 		},
 		{
 			Name:  "the second follow-up of a special case does not count",
 			Given: []decider.Event{opened, flagged, followed},
 			When:  follow("2020-02-02T09:00:00Z", "f2", ""),
-			Then:  recorded("f2", false),
+			Then:  recorded("f2", ""),
 		},
 		{
 			Name:  "a follow-up after a flag that counted does not count",
 			Given: []decider.Event{opened, followed, flagged},
 			When:  follow("2020-02-02T09:00:00Z", "f2", ""),
-			Then:  recorded("f2", false),
+			Then:  recorded("f2", ""),
 		},
 		{
 			Name:  "a follow-up may happen at the moment of opening",
 			Given: []decider.Event{opened},
 			When:  follow("2020-02-01T09:00:00Z", "f1", ""),
-			Then:  recorded("f1", false),
+			Then:  recorded("f1", ""),
 		},
 		{
 			Name:  "a follow-up does not happen before the opening",
@@ -283,4 +304,13 @@ func count(b bool) int {
 		return 1
 	}
 	return 0
+}
+
+// at returns a provenance of that time (RFC 3339).
+func at(text string) *eventv1.Provenance {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		panic(err)
+	}
+	return &eventv1.Provenance{OccurredAt: timestamppb.New(t)}
 }

@@ -11,7 +11,6 @@ package visitlog
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/subject"
@@ -54,12 +53,6 @@ type child struct {
 // Decider decides about one worker's day.
 var Decider = decider.Decider[State]{Decide: decide, Evolve: evolve}
 
-// shanghai is the time zone days are told in. It has had no summer time since 1991, so no database of zones is needed.
-var shanghai = time.FixedZone("Asia/Shanghai", 8*60*60)
-
-// Day returns the day of t in Asia/Shanghai, YYYY-MM-DD.
-func Day(t time.Time) string { return t.In(shanghai).Format(time.DateOnly) }
-
 // LogID returns the id of the log of a worker and a day (YYYY-MM-DD), for example w1_20200204.
 func LogID(workerID, day string) string {
 	return workerID + "_" + strings.ReplaceAll(day, "-", "")
@@ -74,7 +67,7 @@ func RecordID(c *outreachv1.RecordVisit) string {
 func VoidID(c *outreachv1.VoidVisit) string { return LogID(c.GetWorkerId(), c.GetVisitedOn()) }
 
 func dayOf(c *outreachv1.RecordVisit) string {
-	return Day(c.GetProvenance().GetOccurredAt().AsTime())
+	return decider.Day(c.GetProvenance().GetOccurredAt().AsTime())
 }
 
 func decide(s State, cmd decider.Command) ([]decider.Event, error) {

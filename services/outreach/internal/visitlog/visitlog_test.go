@@ -140,7 +140,7 @@ func TestIDs(t *testing.T) {
 		if got := visitlog.RecordID(record); got != want {
 			t.Errorf("log of a visit at %s is %s, want %s", at, got, want)
 		}
-		void := &outreachv1.VoidVisit{WorkerId: "w1", VisitedOn: visitlog.Day(occurred)}
+		void := &outreachv1.VoidVisit{WorkerId: "w1", VisitedOn: decider.Day(occurred)}
 		if got := visitlog.VoidID(void); got != want {
 			t.Errorf("log of a void of a visit at %s is %s, want %s", at, got, want)
 		}

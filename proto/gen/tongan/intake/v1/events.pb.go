@@ -310,6 +310,8 @@ type CaseFlaggedSpecial struct {
 	AdmCode string `protobuf:"bytes,5,opt,name=adm_code,json=admCode,proto3" json:"adm_code,omitempty"`
 	// This is the one event by which the case counts in special_cases: it had been followed up before.
 	CountsSpecial bool `protobuf:"varint,6,opt,name=counts_special,json=countsSpecial,proto3" json:"counts_special,omitempty"`
+	// The day from which it counts, in Asia/Shanghai, YYYY-MM-DD: the first on which it was special and followed up.
+	CountsOn      string `protobuf:"bytes,7,opt,name=counts_on,json=countsOn,proto3" json:"counts_on,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -386,6 +388,13 @@ func (x *CaseFlaggedSpecial) GetCountsSpecial() bool {
 	return false
 }
 
+func (x *CaseFlaggedSpecial) GetCountsOn() string {
+	if x != nil {
+		return x.CountsOn
+	}
+	return ""
+}
+
 // FollowUpRecorded says that a case was followed up (已跟进).
 type FollowUpRecorded struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -406,7 +415,9 @@ type FollowUpRecorded struct {
 	// This is the one event by which the case counts in special_cases: the first follow-up of a special case.
 	CountsSpecial bool `protobuf:"varint,8,opt,name=counts_special,json=countsSpecial,proto3" json:"counts_special,omitempty"`
 	// A sealed tongan.intake.v1.CaseNote.
-	Note          *v1.Sealed `protobuf:"bytes,9,opt,name=note,proto3" json:"note,omitempty"`
+	Note *v1.Sealed `protobuf:"bytes,9,opt,name=note,proto3" json:"note,omitempty"`
+	// The day from which it counts, in Asia/Shanghai, YYYY-MM-DD: the first on which it was special and followed up.
+	CountsOn      string `protobuf:"bytes,10,opt,name=counts_on,json=countsOn,proto3" json:"counts_on,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -502,6 +513,13 @@ func (x *FollowUpRecorded) GetNote() *v1.Sealed {
 		return x.Note
 	}
 	return nil
+}
+
+func (x *FollowUpRecorded) GetCountsOn() string {
+	if x != nil {
+		return x.CountsOn
+	}
+	return ""
 }
 
 // CaseClosed says that a case ended (已结案).
@@ -638,7 +656,7 @@ const file_tongan_intake_v1_events_proto_rawDesc = "" +
 	"\tgap_cause\x18\x05 \x01(\x0e2&.tongan.intake.v1.GuardianshipGapCauseR\bgapCause\x12\x1d\n" +
 	"\n" +
 	"contact_id\x18\x06 \x01(\tR\tcontactId\x12+\n" +
-	"\x04note\x18\a \x01(\v2\x17.tongan.event.v1.SealedR\x04note\"\x88\x02\n" +
+	"\x04note\x18\a \x01(\v2\x17.tongan.event.v1.SealedR\x04note\"\xa5\x02\n" +
 	"\x12CaseFlaggedSpecial\x12;\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
@@ -647,7 +665,8 @@ const file_tongan_intake_v1_events_proto_rawDesc = "" +
 	"\bchild_id\x18\x03 \x01(\tR\achildId\x12?\n" +
 	"\bcategory\x18\x04 \x01(\x0e2#.tongan.event.v1.PopulationCategoryR\bcategory\x12\x19\n" +
 	"\badm_code\x18\x05 \x01(\tR\aadmCode\x12%\n" +
-	"\x0ecounts_special\x18\x06 \x01(\bR\rcountsSpecial\"\x92\x03\n" +
+	"\x0ecounts_special\x18\x06 \x01(\bR\rcountsSpecial\x12\x1b\n" +
+	"\tcounts_on\x18\a \x01(\tR\bcountsOn\"\xaf\x03\n" +
 	"\x10FollowUpRecorded\x12;\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
@@ -660,7 +679,9 @@ const file_tongan_intake_v1_events_proto_rawDesc = "" +
 	"\bcategory\x18\x06 \x01(\x0e2#.tongan.event.v1.PopulationCategoryR\bcategory\x12\x19\n" +
 	"\badm_code\x18\a \x01(\tR\aadmCode\x12%\n" +
 	"\x0ecounts_special\x18\b \x01(\bR\rcountsSpecial\x12+\n" +
-	"\x04note\x18\t \x01(\v2\x17.tongan.event.v1.SealedR\x04note\"\xb9\x02\n" +
+	"\x04note\x18\t \x01(\v2\x17.tongan.event.v1.SealedR\x04note\x12\x1b\n" +
+	"\tcounts_on\x18\n" +
+	" \x01(\tR\bcountsOn\"\xb9\x02\n" +
 	"\n" +
 	"CaseClosed\x12;\n" +
 	"\n" +
