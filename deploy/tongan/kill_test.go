@@ -46,7 +46,9 @@ func killedAfter(t *testing.T, steps []scenario.Step, after int64) {
 	if err == nil {
 		t.Fatal("the scenario was sent to its end: nothing was killed")
 	}
-	<-s.ended
+	if err := <-s.ended; err == nil {
+		t.Fatal("the standalone ended by itself")
+	}
 	s = startStandalone(t, dir)
 	if err := compare(sendAll(t, s.connect(t)), source); err != nil {
 		t.Error(err)

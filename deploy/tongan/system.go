@@ -138,6 +138,9 @@ func (s *system) startEngine(ctx context.Context) error {
 			Library: s.flags.EngineLibrary, Log: s.log,
 			Users: s.engineUsers(),
 		})
+		if errors.Is(err, chengine.ErrPortTaken) {
+			return fmt.Errorf("%w: free it, or choose another with --clickhouse-http-port and --clickhouse-tcp-port", err)
+		}
 		if err != nil {
 			return err
 		}

@@ -140,7 +140,7 @@ type logger struct{ log *slog.Logger }
 
 func (l logger) at(level slog.Level, format string, v ...any) {
 	if l.log != nil {
-		l.log.Log(context.Background(), level, fmt.Sprintf(format, v...))
+		l.log.Log(context.Background(), level, "bus", "message", fmt.Sprintf(format, v...))
 	}
 }
 

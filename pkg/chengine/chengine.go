@@ -92,7 +92,7 @@ func Start(ctx context.Context, cfg Config) (*Engine, error) {
 		if !errors.Is(err, ErrPortTaken) || try == portTries || cfg.HTTPPort != 0 && cfg.TCPPort != 0 {
 			return e, err
 		}
-		cfg.Log.WarnContext(ctx, "engine port taken, trying another", "error", err)
+		cfg.Log.DebugContext(ctx, "engine port taken, trying another", "error", err)
 	}
 }
 

@@ -221,8 +221,7 @@ var errDuplicate = errors.New("the server saw the event id before")
 
 // unclear reports whether the events may have been stored although the append failed.
 func unclear(err error) bool {
-	var api *jetstream.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		switch api.ErrorCode {
 		case codeWrongLastSequence, codeWrongLastSequenceConstant, codeDuplicateInFlight, codeBatchDuplicate:
 			return true

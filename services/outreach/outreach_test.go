@@ -42,9 +42,9 @@ func provenance() *eventv1.Provenance {
 	}
 }
 
-func visit(id string) *outreachv1.RecordVisit {
+func visit() *outreachv1.RecordVisit {
 	return &outreachv1.RecordVisit{
-		Provenance: provenance(), VisitId: id,
+		Provenance: provenance(), VisitId: "v1",
 		Channel: outreachv1.VisitChannel_VISIT_CHANNEL_PHONE, Outcome: outreachv1.VisitOutcome_VISIT_OUTCOME_REACHED,
 		Children: []*outreachv1.ChildSpokenAbout{
 			{ChildId: "ch1", AdmCode: "440703", Note: &outreachv1.VisitNote{Text: "标识-1f2e3d"}},
@@ -56,14 +56,14 @@ func visit(id string) *outreachv1.RecordVisit {
 func TestVisitRecordedVoidedAndAgain(t *testing.T) {
 	t.Parallel()
 	c := run(t)
-	first := c.Send(t, recordVisit, visit("v1"))
+	first := c.Send(t, recordVisit, visit())
 	if !first.GetHappened() || len(first.GetEventIds()) != 1 {
 		t.Fatalf("first reply is %v", first)
 	}
 	void := &outreachv1.VoidVisit{Provenance: provenance(), VisitId: "v1", WorkerId: "w1", VisitedOn: "2020-02-04"}
 	void.Provenance.CommandId, void.Provenance.Reason = "k2", "WRONG_CHILD"
 	c.Send(t, voidVisit, void)
-	if again := c.Send(t, recordVisit, visit("v1")); !proto.Equal(first, again) {
+	if again := c.Send(t, recordVisit, visit()); !proto.Equal(first, again) {
 		t.Errorf("the same command again is answered %v, the first time %v", again, first)
 	}
 	if n := c.Events(t, subject.Outreach); n != 2 {
@@ -96,7 +96,7 @@ func TestVisitRecordedVoidedAndAgain(t *testing.T) {
 func TestJSONInJSONOut(t *testing.T) {
 	t.Parallel()
 	c := run(t)
-	payload, err := protojson.Marshal(visit("v1"))
+	payload, err := protojson.Marshal(visit())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestJSONInJSONOut(t *testing.T) {
 		t.Fatalf("replied %q as %q (%s)", r.Data, r.ContentType, r.Error)
 	}
 	// The same command in protobuf is the same command.
-	if again := c.Send(t, recordVisit, visit("v1")); !strings.Contains(string(r.Data), again.GetEventIds()[0]) {
+	if again := c.Send(t, recordVisit, visit()); !strings.Contains(string(r.Data), again.GetEventIds()[0]) {
 		t.Errorf("in protobuf it is answered %v, in JSON %s", again, r.Data)
 	}
 	if n := c.Events(t, subject.Outreach); n != 1 {
@@ -118,7 +118,7 @@ func TestBadInput(t *testing.T) {
 	t.Parallel()
 	c := run(t)
 	changed := func(change func(*outreachv1.RecordVisit)) []byte {
-		v := visit("v1")
+		v := visit()
 		change(v)
 		b, err := proto.Marshal(v)
 		if err != nil {
@@ -193,14 +193,14 @@ func TestBadInput(t *testing.T) {
 	if !errors.Is(err, nats.ErrMaxPayload) {
 		t.Errorf("the client takes a message over max_payload: %v", err)
 	}
-	c.Send(t, recordVisit, visit("v1"))
+	c.Send(t, recordVisit, visit())
 }
 
 func TestRefusedByTheState(t *testing.T) {
 	t.Parallel()
 	c := run(t)
-	c.Send(t, recordVisit, visit("v1"))
-	other := visit("v1")
+	c.Send(t, recordVisit, visit())
+	other := visit()
 	other.Outcome = outreachv1.VisitOutcome_VISIT_OUTCOME_NO_ANSWER
 	b, _ := proto.Marshal(other)
 	c.Ask(t, recordVisit, b).Refused(t, "409", "provenance.command_id", "used before")
