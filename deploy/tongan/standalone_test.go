@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -229,41 +228,13 @@ func poison(t *testing.T, s *standalone, js jetstream.JetStream) {
 func payloads(t *testing.T, js jetstream.JetStream) {
 	t.Helper()
 	for _, name := range []string{"TONGAN_INTAKE", "TONGAN_HEALTHCHECK", "TONGAN_OUTREACH", "TONGAN_REPORTING", "TONGAN_DEAD", "TONGAN_KEYS"} {
-		st, err := js.Stream(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var all bytes.Buffer
-		if n := st.CachedInfo().State.Msgs; n > 0 {
-			readAll(t, st, n, &all)
-		}
-		noMarkers(t, name, all.Bytes())
-	}
-}
-
-func readAll(t *testing.T, st jetstream.Stream, n uint64, into *bytes.Buffer) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	c, err := st.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	it, err := c.Messages()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer it.Stop()
-	for range n {
-		m, err := it.Next(jetstream.NextContext(ctx))
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Fprintln(into, m.Subject(), m.Headers())
-		into.Write(m.Data())
-		if text, err := decode(m.Subject(), m.Data()); err == nil {
-			into.WriteString(text)
-		}
+		natstest.Each(t, js, name, func(m jetstream.Msg) {
+			noMarkers(t, m.Subject(), fmt.Append(nil, m.Subject(), m.Headers()))
+			noMarkers(t, m.Subject(), m.Data())
+			if text, err := decode(m.Subject(), m.Data()); err == nil {
+				noMarkers(t, m.Subject(), []byte(text))
+			}
+		})
 	}
 }
 

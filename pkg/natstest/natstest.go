@@ -134,3 +134,34 @@ func freePorts(tb testing.TB, n int) []int {
 	}
 	return ports
 }
+
+// Each calls see for every message that a stream holds now, in order.
+func Each(tb testing.TB, js jetstream.JetStream, stream string, see func(jetstream.Msg)) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
+	defer cancel()
+	s, err := js.Stream(ctx, stream)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	n := s.CachedInfo().State.Msgs
+	if n == 0 {
+		return
+	}
+	c, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	it, err := c.Messages()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer it.Stop()
+	for range n {
+		m, err := it.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		see(m)
+	}
+}

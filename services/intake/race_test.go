@@ -1,7 +1,6 @@
 package intake_test
 
 import (
-	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -83,6 +82,7 @@ func raceFor(t *testing.T, conns []jetstream.JetStream) {
 
 // both sends two commands at once and returns how many were accepted and led to something.
 func both(t *testing.T, nc *nats.Conn, subj string, commands ...proto.Message) int {
+	t.Helper()
 	var mu sync.Mutex
 	var happened int
 	var wg sync.WaitGroup
@@ -111,33 +111,13 @@ func both(t *testing.T, nc *nats.Conn, subj string, commands ...proto.Message) i
 
 func checkStream(t *testing.T, js jetstream.JetStream) {
 	t.Helper()
-	s, err := js.Stream(t.Context(), subject.Stream(subject.Intake))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := s.CachedInfo().State.Msgs
-	if want != pairs {
-		t.Errorf("the stream holds %d events, want %d", want, pairs)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	c, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	it, err := c.Messages()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer it.Stop()
 	seen := make(map[string]int)
-	for range want {
-		m, err := it.Next(jetstream.NextContext(ctx))
-		if err != nil {
-			t.Fatal(err)
-		}
+	natstest.Each(t, js, subject.Stream(subject.Intake), func(m jetstream.Msg) {
 		if seen[m.Subject()]++; seen[m.Subject()] > 1 {
 			t.Errorf("%s is stored twice", m.Subject())
 		}
+	})
+	if len(seen) != pairs {
+		t.Errorf("the stream holds %d events, want %d", len(seen), pairs)
 	}
 }
