@@ -19,7 +19,7 @@ demo: build ## Replay 23 January to 4 February 2020 and print the bulletin.
 
 .PHONY: test
 test: $(ENGINE) $(BIN)/gotestsum $(BIN)/nats ## Run all tests with the race detector, on real servers.
-	@gotestsum --format pkgname --jsonfile $(BIN)/test.json -- -race -timeout 10m work
+	@gotestsum --format pkgname --jsonfile $(BIN)/test.json -- -race -timeout 20m work
 	@printf 'skipped tests: %s\n' "$$(grep '"Action":"skip"' $(BIN)/test.json | grep -c '"Test":' || true)"
 	@! grep '"Action":"skip"' $(BIN)/test.json | grep -q '"Test":'
 

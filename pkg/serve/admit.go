@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"tongan.dev/pkg/decider"
 )
@@ -63,7 +64,7 @@ func decode(req micro.Request, into proto.Message) error {
 }
 
 // jsonError matches what may be passed on of an error of protojson: the place, and the name of the field. Values are left out.
-var jsonError = regexp.MustCompile(`\(line (\d+:\d+)\): (?:(unknown field "[A-Za-z0-9_.\[\]]{1,64}")|invalid value for (\w+) (?:type|field (\w+)))`)
+var jsonError = regexp.MustCompile(`^proto:[ \x{a0}]\(line (\d+:\d+)\): (?:(unknown field "[A-Za-z0-9_.\[\]]{1,64}")|invalid value for (\w+) (?:type|field (\w+)))`)
 
 func jsonRule(name protoreflect.FullName, err error) string {
 	m := jsonError.FindStringSubmatch(err.Error())
@@ -135,6 +136,33 @@ func checkDistricts(path string, m protoreflect.Message, districts []string) err
 	})
 }
 
+// Years that a time or a day may lie in: what the tables can hold, and no event of the registry's world lies outside.
+const (
+	firstYear = 1970
+	lastYear  = 2148
+)
+
+// checkTimes refuses an instant or a day (a field …_on) that is none, or that no table could hold, wherever the message has one.
+func checkTimes(path string, m protoreflect.Message) error {
+	return walk(path, m, func(path string, _ protoreflect.FieldDescriptor, sub protoreflect.Message) error {
+		if at, ok := sub.Interface().(*timestamppb.Timestamp); ok {
+			if year := at.AsTime().Year(); !at.IsValid() || year < firstYear || year > lastYear {
+				return &BadInput{strings.TrimPrefix(path, "."), fmt.Sprintf("must be an instant from %d to %d", firstYear, lastYear)}
+			}
+			return nil
+		}
+		return checkTimes(path, sub)
+	}, func(path string, fd protoreflect.FieldDescriptor, value string) error {
+		if !strings.HasSuffix(string(fd.Name()), "_on") {
+			return nil
+		}
+		if day, err := time.Parse(time.DateOnly, value); err != nil || day.Year() < firstYear || day.Year() > lastYear {
+			return &BadInput{strings.TrimPrefix(path, "."), fmt.Sprintf("must be a date, YYYY-MM-DD, from %d to %d", firstYear, lastYear)}
+		}
+		return nil
+	})
+}
+
 // checkTime refuses what is said to happen in the future of the service's clock.
 func checkTime(c decider.Event, now time.Time) error {
 	if c.GetProvenance().GetOccurredAt().AsTime().After(now.Add(maxAhead)) {
@@ -149,18 +177,27 @@ func personal(fd protoreflect.FieldDescriptor) bool {
 	return ok && o.GetDebugRedact()
 }
 
-// checkPersonal says what is wrong with a command type whose personal fields would not be sealed: nothing seals them, or they are no
-// messages.
-func checkPersonal(m protoreflect.MessageDescriptor, sealed bool) error {
+// checkPersonal says what is wrong with a command type whose personal fields would not be sealed: nothing seals them, or they stand where
+// sealing does not look, in a map or as something else than a single message.
+func checkPersonal(m protoreflect.MessageDescriptor, sealed bool, seen map[protoreflect.FullName]bool) error {
+	if seen[m.FullName()] {
+		return nil
+	}
+	seen[m.FullName()] = true
 	for i := range m.Fields().Len() {
 		fd := m.Fields().Get(i)
 		switch {
-		case personal(fd) && (fd.Message() == nil || fd.IsList() || fd.IsMap()):
+		case personal(fd) && (fd.Message() == nil || fd.IsList() || fd.IsMap() || m.IsMapEntry()):
 			return fmt.Errorf("personal field %s is not a single message: it cannot be sealed", fd.FullName())
 		case personal(fd) && !sealed:
 			return fmt.Errorf("personal field %s is not sealed: the endpoint lacks Seals", fd.FullName())
-		case !personal(fd) && fd.Message() != nil && fd.Message().ParentFile().Package() == m.ParentFile().Package():
-			if err := checkPersonal(fd.Message(), sealed); err != nil {
+		case personal(fd) || fd.Message() == nil:
+		case fd.IsMap():
+			if err := checkPersonal(fd.Message(), false, seen); err != nil {
+				return fmt.Errorf("in the map %s: %w", fd.FullName(), err)
+			}
+		default:
+			if err := checkPersonal(fd.Message(), sealed, seen); err != nil {
 				return err
 			}
 		}

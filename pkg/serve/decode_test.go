@@ -48,20 +48,20 @@ func visit() *outreachv1.RecordVisit {
 	}
 }
 
-func inProtobuf(t testing.TB, m proto.Message) []byte {
-	t.Helper()
+func inProtobuf(tb testing.TB, m proto.Message) []byte {
+	tb.Helper()
 	b, err := proto.Marshal(m)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }
 
-func inJSON(t testing.TB, m proto.Message) []byte {
-	t.Helper()
+func inJSON(tb testing.TB, m proto.Message) []byte {
+	tb.Helper()
 	b, err := protojson.Marshal(m)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }
@@ -220,7 +220,7 @@ func FuzzDecode(f *testing.F) {
 		body := &outreachv1.RecordVisit{}
 		err := decode(asked{data: data, contentType: contentType}, body)
 		if err == nil {
-			var cmd, again = body, proto.CloneOf(body)
+			cmd, again := body, proto.CloneOf(body)
 			_, err = a.admit(rt, cmd)
 			if _, second := a.admit(rt, again); textOf(err) != textOf(second) {
 				t.Errorf("told %q, and the second time %q", textOf(err), textOf(second))

@@ -70,7 +70,7 @@ func Handle[C decider.Event](log *eventlog.Log, verb string, id func(C) string,
 	return Endpoint{
 		subject: log.Aggregate().Command(verb),
 		request: nameOf[C](),
-		invalid: checkPersonal(newMessage[C]().ProtoReflect().Descriptor(), a.box != nil),
+		invalid: checkPersonal(newMessage[C]().ProtoReflect().Descriptor(), a.box != nil, make(map[protoreflect.FullName]bool)),
 		answer: func(ctx context.Context, rt *Runtime, req micro.Request) (proto.Message, error) {
 			body := newMessage[C]()
 			if err := decode(req, body); err != nil {
@@ -128,6 +128,9 @@ func (a admission[C]) admit(rt *Runtime, body C) (decider.Command, error) {
 			return decider.Command{}, &BadInput{"provenance.command_id", "is required: the command does not name what it creates"}
 		}
 		p.CommandId = a.creates(body)
+	}
+	if err := checkTimes("", body.ProtoReflect()); err != nil {
+		return decider.Command{}, err
 	}
 	now := rt.Clock.Now()
 	if err := checkTime(body, now); err != nil {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -154,7 +153,7 @@ func TestAPersonalFieldMustBeSealed(t *testing.T) {
 			}
 			for sealed, want := range map[bool]string{true: tt.sealed, false: tt.open} {
 				got := ""
-				if err := checkPersonal(m, sealed); err != nil {
+				if err := checkPersonal(m, sealed, map[protoreflect.FullName]bool{}); err != nil {
 					got = err.Error()
 				}
 				if got != want {
@@ -170,7 +169,7 @@ func descriptors(t *testing.T) protoreflect.FileDescriptor {
 	t.Helper()
 	field := func(name, typeName string, repeated, redact bool) *descriptorpb.FieldDescriptorProto {
 		f := &descriptorpb.FieldDescriptorProto{
-			Name: &name, Number: proto.Int32(1), Type: descriptorpb.FieldDescriptorProto_TYPE_STRING.Enum(),
+			Name: &name, Number: new(int32(1)), Type: descriptorpb.FieldDescriptorProto_TYPE_STRING.Enum(),
 			Label:   descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
 			Options: &descriptorpb.FieldOptions{DebugRedact: &redact},
 		}
@@ -186,7 +185,7 @@ func descriptors(t *testing.T) protoreflect.FileDescriptor {
 		return &descriptorpb.DescriptorProto{Name: &name, Field: []*descriptorpb.FieldDescriptorProto{f}}
 	}
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
-		Name: proto.String("t.proto"), Package: proto.String("t"), Syntax: proto.String("proto3"),
+		Name: new("t.proto"), Package: new("t"), Syntax: new("proto3"),
 		MessageType: []*descriptorpb.DescriptorProto{
 			message("Plain", field("text", "", false, false)),
 			message("Note", field("text", "", false, true)),

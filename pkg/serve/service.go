@@ -35,6 +35,10 @@ func Run(ctx context.Context, rt *Runtime, name, description string, endpoints [
 		}
 		r.stats[e.subject] = &stats{}
 	}
+	if _, err := rt.JS.AccountInfo(ctx); err != nil {
+		return fmt.Errorf("service %s: JetStream does not answer: %w", name, err)
+	}
+	before := rt.JS.Conn().NumSubscriptions()
 	svc, err := micro.AddService(rt.JS.Conn(), micro.Config{
 		Name: subject.Micro(name), Version: Version, Description: description,
 		StatsHandler: func(e *micro.Endpoint) any { return r.stats[e.Subject].view() },
@@ -54,7 +58,7 @@ func Run(ctx context.Context, rt *Runtime, name, description string, endpoints [
 	if err := svc.Stop(); err != nil {
 		return fmt.Errorf("service %s: %w", name, err)
 	}
-	r.wait()
+	r.wait(before)
 	return ctx.Err()
 }
 
@@ -143,13 +147,27 @@ func (r *running) respond(e Endpoint, req micro.Request, h nats.Header, payload 
 	}
 }
 
-// wait lets requests under way finish, and their replies go out.
-func (r *running) wait() {
+// wait lets requests that were received finish, and their replies go out. Stop hands over what waits in the client meanwhile; that it is
+// done shows in the connection's subscriptions, of which there were so many before.
+func (r *running) wait(before int) {
+	timeout := time.After(drainTimeout)
 	done := make(chan struct{})
-	go func() { r.wg.Wait(); close(done) }()
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		for r.rt.JS.Conn().NumSubscriptions() > before {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+		r.wg.Wait()
+		close(done)
+	}()
 	select {
 	case <-done:
-	case <-time.After(drainTimeout):
+	case <-timeout:
 		r.rt.Log.Warn("requests under way were given up")
 	}
 	if err := r.rt.JS.Conn().FlushTimeout(time.Second); err != nil {

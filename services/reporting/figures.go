@@ -100,7 +100,12 @@ func (f figures) cuts(ctx context.Context, asked []*reportingv1.Cut) ([]*reporti
 		name := subject.Stream(service)
 		cuts = append(cuts, &reportingv1.Cut{Stream: name, Sequence: projected[name]})
 	}
+	named := make(map[string]bool)
 	for i, want := range asked {
+		if named[want.GetStream()] {
+			return nil, &serve.BadInput{Field: fmt.Sprintf("cuts[%d].stream", i), Rule: "is named twice"}
+		}
+		named[want.GetStream()] = true
 		at := slices.IndexFunc(cuts, func(c *reportingv1.Cut) bool { return c.GetStream() == want.GetStream() })
 		if at < 0 {
 			return nil, &serve.BadInput{Field: fmt.Sprintf("cuts[%d].stream", i), Rule: "is not the stream of a service"}

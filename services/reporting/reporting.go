@@ -4,6 +4,7 @@ package reporting
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
@@ -32,6 +33,9 @@ var (
 
 // Run offers the service's query and command until ctx ends.
 func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
+	if _, err := time.Parse(time.DateOnly, cfg.Baseline); err != nil {
+		return fmt.Errorf("baseline must be a date, YYYY-MM-DD")
+	}
 	opts, err := clickhouse.ParseDSN(cfg.DSN)
 	if err != nil {
 		return fmt.Errorf("clickhouse-dsn is not an address of ClickHouse, clickhouse://user:password@host:port")
