@@ -67,7 +67,7 @@ func (c *demoCmd) play(ctx context.Context, s *system, replay *clock.Replay) err
 	if err != nil {
 		return err
 	}
-	figures, err := issue(ctx, js.Conn(), s.clock.Now(), &reportingv1.GetFigures{AsOf: sourceAsOf, Cuts: cuts})
+	figures, err := issue(ctx, js.Conn(), s.clock.Now(), c.Districts[0], &reportingv1.GetFigures{AsOf: sourceAsOf, Cuts: cuts})
 	if err != nil {
 		return err
 	}

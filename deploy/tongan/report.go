@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"tongan.dev/pkg/serve"
 	"tongan.dev/pkg/subject"
 	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
 	reportingv1 "tongan.dev/proto/gen/tongan/reporting/v1"
@@ -24,6 +25,7 @@ import (
 // reportCmd prints a bulletin.
 type reportCmd struct {
 	busFlags
+	serve.DistrictFlags
 	AsOf   string `required:"" help:"Last day that counts, YYYY-MM-DD in Asia/Shanghai."`
 	By     string `enum:"whole,district" default:"whole" help:"How to break the figures down: whole or district."`
 	Lang   string `enum:"zh,en" default:"zh" help:"Language of the text: zh or en."`
@@ -48,7 +50,7 @@ func (c *reportCmd) Run(ctx context.Context) error {
 	if c.Draft {
 		figures, err = getFigures(ctx, nc, ask)
 	} else {
-		figures, err = issue(ctx, nc, time.Now(), ask)
+		figures, err = issue(ctx, nc, time.Now(), c.Districts[0], ask)
 	}
 	if err != nil {
 		return err
@@ -68,9 +70,10 @@ func getFigures(ctx context.Context, nc *nats.Conn, ask *reportingv1.GetFigures)
 	return figures, insist(ctx, nc, reporting.FiguresSubject, ask, figures)
 }
 
-// issue publishes the figures that are asked for as a bulletin, and returns them. The bulletin's id follows from what it says and the cut it
-// was computed from, so that the same figures are published once. Reporting's own stream is left out of that: it grows with each bulletin.
-func issue(ctx context.Context, nc *nats.Conn, now time.Time, ask *reportingv1.GetFigures) (*reportingv1.Figures, error) {
+// issue publishes the figures that are asked for as a bulletin of the place admCode, and returns them. The bulletin's id follows from what it
+// says and the cut it was computed from, so that the same figures are published once. Reporting's own stream is left out of that: it grows
+// with each bulletin.
+func issue(ctx context.Context, nc *nats.Conn, now time.Time, admCode string, ask *reportingv1.GetFigures) (*reportingv1.Figures, error) {
 	figures, err := getFigures(ctx, nc, ask)
 	if err != nil {
 		return nil, err
@@ -90,7 +93,7 @@ func issue(ctx context.Context, nc *nats.Conn, now time.Time, ask *reportingv1.G
 	id := strings.ReplaceAll(figures.GetAsOf(), "-", "") + "-" + hex.EncodeToString(sum[:8])
 	command := &reportingv1.IssueBulletin{
 		Provenance: &eventv1.Provenance{
-			OccurredAt: timestamppb.New(now), PerformedBy: "tongan-report", AdmCode: "440700",
+			OccurredAt: timestamppb.New(now), PerformedBy: "tongan-report", AdmCode: admCode,
 			SourceChannel: eventv1.SourceChannel_SOURCE_CHANNEL_SYSTEM,
 		},
 		BulletinId: id, AsOf: figures.GetAsOf(), Grouping: figures.GetGrouping(), Cuts: counted.GetCuts(),

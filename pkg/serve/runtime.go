@@ -33,7 +33,7 @@ type Config struct {
 	HealthAddr string     `env:"TONGAN_HEALTH_ADDR" help:"Where to answer /healthz over HTTP, for example 127.0.0.1:8080; empty means nowhere."`
 }
 
-// DistrictFlags name the districts a deployment serves. The default is Jiangmen, the city of the source, and its seven districts.
+// DistrictFlags name the districts a deployment serves, the one that stands for the whole first. The default is Jiangmen, the city of the source, and its seven districts.
 type DistrictFlags struct {
 	Districts []string `env:"TONGAN_DISTRICTS" default:"440700,440703,440704,440705,440781,440783,440784,440785" help:"Districts served, six digits of GB/T 2260 each; a command about another one is refused."`
 }
