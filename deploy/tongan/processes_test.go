@@ -46,7 +46,7 @@ func TestEachServiceIsAProcess(t *testing.T) {
 	js := natstest.Connect(t, server.ClientURL())
 	for _, name := range append(subject.Services(), projector.Name) {
 		natstest.Eventually(t, 30*time.Second, name+" answers", func() bool {
-			_, err := js.Conn().Request("$SRV.PING."+subject.Micro(name), nil, time.Second)
+			_, err := js.Conn().Request(subject.Health(name), nil, time.Second)
 			return err == nil
 		})
 	}

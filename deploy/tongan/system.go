@@ -203,7 +203,7 @@ func (s *system) awaitReady(names []string) error {
 	deadline := time.After(readyTimeout)
 	for _, name := range names {
 		for {
-			if _, err := js.Conn().Request("$SRV.PING."+subject.Micro(name), nil, time.Second); err == nil {
+			if _, err := js.Conn().Request(subject.Health(name), nil, time.Second); err == nil {
 				break
 			}
 			select {

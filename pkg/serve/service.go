@@ -54,6 +54,12 @@ func Run(ctx context.Context, rt *Runtime, name, description string, endpoints [
 			return fmt.Errorf("endpoint %s: %w", e, err)
 		}
 	}
+	// The last subscription: who gets an answer here finds the others too. A ping is answered before they are made.
+	healthy := micro.HandlerFunc(func(req micro.Request) { _ = req.Respond(nil) })
+	if err := svc.AddEndpoint("health", healthy, micro.WithEndpointSubject(subject.Health(name))); err != nil {
+		_ = svc.Stop()
+		return fmt.Errorf("endpoint health: %w", err)
+	}
 	<-ctx.Done()
 	if err := svc.Stop(); err != nil {
 		return fmt.Errorf("service %s: %w", name, err)
@@ -80,6 +86,9 @@ type running struct {
 type stats struct{ answered, refused, failed, micros atomic.Uint64 }
 
 func (s *stats) view() map[string]uint64 {
+	if s == nil { // the endpoint health
+		return nil
+	}
 	done := s.answered.Load() + s.refused.Load() + s.failed.Load()
 	return map[string]uint64{
 		"answered": s.answered.Load(), "refused": s.refused.Load(), "failed": s.failed.Load(),

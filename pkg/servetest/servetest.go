@@ -57,7 +57,7 @@ func RunOn[C any](tb testing.TB, js jetstream.JetStream, name string, run func(c
 		}
 	})
 	natstest.Eventually(tb, 20*time.Second, "the service answers", func() bool {
-		_, err := js.Conn().Request("$SRV.PING."+subject.Micro(name), nil, time.Second)
+		_, err := js.Conn().Request(subject.Health(name), nil, time.Second)
 		return err == nil
 	})
 	return c

@@ -60,6 +60,9 @@ func Query(service, object, verb string) string {
 	return "tongan.qry." + service + "." + object + "." + verb
 }
 
+// Health returns the subject that a service answers, with nothing, once it takes requests.
+func Health(service string) string { return Query(service, "health", "get") }
+
 // Key returns the subject under which the wrapped key with this id is kept.
 func Key(keyID string) string { return "tongan.keys." + keyID }
 

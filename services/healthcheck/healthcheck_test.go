@@ -175,7 +175,7 @@ func TestRefusals(t *testing.T) {
 	refused(record, recording("k11"), "400", "readings", "1")
 	wrong := opening("k12", 3)
 	wrong.CheckedOn = "2020-02-30"
-	refused(openRound, wrong, "409", "checked_on", "must be a date")
+	refused(openRound, wrong, "400", "checked_on", "must be a date")
 	abroad := opening("k13", 3)
 	abroad.Provenance.AdmCode = "440786"
 	refused(openRound, abroad, "400", "provenance.adm_code", "not a district")
