@@ -273,7 +273,9 @@ func TestStatisticsCountWhatBecameOfRequests(t *testing.T) {
 	for _, e := range stats.Endpoints {
 		got[e.Name+" "+e.Subject] = e.Data
 	}
-	want := map[string]counts{"qry-case-get " + askCase: {3, 4, 4}, "cmd-case-flag-special " + flagCase: {1, 0, 0}}
+	want := map[string]counts{
+		"qry-case-get " + askCase: {3, 4, 4}, "cmd-case-flag-special " + flagCase: {1, 0, 0}, "health " + subject.Health(subject.Intake): {},
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
