@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -42,7 +43,15 @@ func (c *reportCmd) Run(ctx context.Context) error {
 	defer nc.Close()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	ask := &reportingv1.GetFigures{AsOf: c.AsOf}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	cuts, err := streamEnds(ctx, js) // what was recorded by now counts: reporting answers once all of it is projected
+	if err != nil {
+		return err
+	}
+	ask := &reportingv1.GetFigures{AsOf: c.AsOf, Cuts: cuts}
 	if c.By == "district" {
 		ask.Grouping = reportingv1.Grouping_GROUPING_DISTRICT
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,10 +16,13 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"tongan.dev/pkg/natstest"
 	"tongan.dev/pkg/scenario"
 	"tongan.dev/pkg/subject"
+	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
+	outreachv1 "tongan.dev/proto/gen/tongan/outreach/v1"
 	"tongan.dev/services/projector"
 )
 
@@ -124,9 +128,39 @@ func report(t *testing.T, s *standalone, js jetstream.JetStream) {
 	if n := sizes(t, js)[subject.Reporting] - before; n != 2 {
 		t.Errorf("%d bulletins were published, want one for the whole and one by district", n)
 	}
+	was := phoneVisitsReported(t, s)
+	late := &outreachv1.RecordVisit{
+		Provenance: &eventv1.Provenance{
+			OccurredAt: timestamppb.New(time.Date(2020, 2, 5, 1, 0, 0, 0, time.UTC)), PerformedBy: "worker-1", AdmCode: "440703",
+		},
+		VisitId: "just-now", Channel: outreachv1.VisitChannel_VISIT_CHANNEL_PHONE, Outcome: outreachv1.VisitOutcome_VISIT_OUTCOME_REACHED,
+		Children: []*outreachv1.ChildSpokenAbout{{ChildId: "child-1", AdmCode: "440703"}},
+	}
+	if err := request(t.Context(), js.Conn(), "tongan.cmd.outreach.visit.record", late, newReply()); err != nil {
+		t.Fatal(err)
+	}
+	if is := phoneVisitsReported(t, s); is != was+1 { // what was answered counts, projected or not
+		t.Errorf("a visit recorded just before the report: %d, before it %d", is, was)
+	}
 	if _, _, err := run(t, nil, binary, "report", "--as-of", "2020-01-22", "--nats-url", s.natsURL); err == nil {
 		t.Error("a day before the baseline was reported")
 	}
+}
+
+// phoneVisitsReported returns the figure as of 5 February as a draft says.
+func phoneVisitsReported(t *testing.T, s *standalone) int {
+	t.Helper()
+	out, errs, err := run(t, nil, binary, "report", "--draft", "--as-of", "2020-02-05", "--format", "csv", "--nats-url", s.natsURL)
+	if err != nil {
+		t.Fatalf("report: %v\n%s", err, errs)
+	}
+	_, rest, _ := strings.Cut(out, ",phone_visits,1,,")
+	value, _, _ := strings.Cut(rest, ",")
+	n, err := strconv.Atoi(value)
+	if err != nil {
+		t.Fatalf("no phone_visits in\n%s", out)
+	}
+	return n
 }
 
 // natsCLI does with the real NATS CLI what the README says an operator can do.
