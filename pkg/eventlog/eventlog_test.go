@@ -84,6 +84,31 @@ func TestAppendOnAStaleExpectation(t *testing.T) {
 	}
 }
 
+// The expectation is about the aggregate, not about one kind of its events: another kind on a stale one conflicts too.
+func TestAnotherKindOfEventOnAStaleExpectation(t *testing.T) {
+	t.Parallel()
+	log := newLog(natstest.Bus(t))
+	if _, err := log.Append(t.Context(), "c1", 0, events("c1", "k1", 1)); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{1, 2} {
+		command := fmt.Sprint("stale", n)
+		closed := make([]decider.Recorded, n)
+		for i := range closed {
+			closed[i] = decider.Recorded{
+				ID: decider.EventID(cases.Key("c1"), command, i), Cause: command,
+				Event: &intakev1.CaseClosed{CaseId: "c1", Provenance: &eventv1.Provenance{CommandId: command}},
+			}
+		}
+		if _, err := log.Append(t.Context(), "c1", 0, closed); !errors.Is(err, decider.ErrConflict) {
+			t.Errorf("%d closings on a stale expectation: %v, want %v", n, err, decider.ErrConflict)
+		}
+	}
+	if got, _, _ := log.Load(t.Context(), "c1"); len(got) != 1 {
+		t.Errorf("%d events are stored, want 1", len(got))
+	}
+}
+
 // The same events sent again on the same expectation, as after a lost acknowledgement, are found to be stored already.
 func TestAppendAgainIsReadBack(t *testing.T) {
 	t.Parallel()

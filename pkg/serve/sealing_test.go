@@ -1,0 +1,60 @@
+package serve_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"tongan.dev/pkg/decider"
+	"tongan.dev/pkg/eventlog"
+	"tongan.dev/pkg/natstest"
+	"tongan.dev/pkg/seal"
+	"tongan.dev/pkg/serve"
+	"tongan.dev/pkg/servetest"
+	"tongan.dev/pkg/subject"
+	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
+	outreachv1 "tongan.dev/proto/gen/tongan/outreach/v1"
+)
+
+// What decides never sees a personal field: it is gone from the command, wherever it stood, and there sealed under its path.
+func TestADeciderSeesPersonalFieldsOnlySealed(t *testing.T) {
+	t.Parallel()
+	js := natstest.Bus(t)
+	box, err := servetest.MasterKey(t).Box(t.Context(), js)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := make(chan decider.Command, 1)
+	visits := subject.Aggregate{Service: subject.Outreach, Name: "visit"}
+	offer := func(ctx context.Context, rt *serve.Runtime, _ struct{}) error {
+		return serve.Run(ctx, rt, subject.Outreach, "test", []serve.Endpoint{
+			serve.Handle(eventlog.New(js, visits, rt.Log), "record", (*outreachv1.RecordVisit).GetVisitId,
+				func(_ context.Context, _ *serve.Runtime, _ string, cmd decider.Command, _ *outreachv1.RecordVisit) (*eventv1.CommandReply, error) {
+					seen <- cmd
+					return &eventv1.CommandReply{}, nil
+				}, serve.Creates((*outreachv1.RecordVisit).GetVisitId), serve.Seals[*outreachv1.RecordVisit](box, seal.ChildKey)),
+		})
+	}
+	c := servetest.RunOn(t, js, subject.Outreach, offer, struct{}{})
+	c.Send(t, visits.Command("record"), &outreachv1.RecordVisit{
+		Provenance: &eventv1.Provenance{
+			OccurredAt: timestamppb.New(time.Date(2020, 2, 4, 1, 0, 0, 0, time.UTC)), PerformedBy: "w1", AdmCode: "440703",
+		},
+		VisitId: "v1", Channel: outreachv1.VisitChannel_VISIT_CHANNEL_PHONE, Outcome: outreachv1.VisitOutcome_VISIT_OUTCOME_REACHED,
+		Children: []*outreachv1.ChildSpokenAbout{
+			{ChildId: "ch1", AdmCode: "440703"},
+			{ChildId: "ch2", AdmCode: "440703", Note: &outreachv1.VisitNote{Text: "planted-5c6d7e"}},
+		},
+	})
+	cmd := <-seen
+	if strings.Contains(prototext.Format(cmd.Body), "5c6d7e") {
+		t.Error("the note stands in the command that is decided")
+	}
+	if s := cmd.Sealed["children[1].note"]; len(cmd.Sealed) != 1 || s.GetKeyId() != "child-ch2" || strings.Contains(string(s.GetCiphertext()), "5c6d7e") {
+		t.Errorf("sealed are %v", cmd.Sealed)
+	}
+}
