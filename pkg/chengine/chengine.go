@@ -10,7 +10,7 @@
 //
 // Everybody on the machine can reach a loopback port, so the configuration
 // written here is the protection: passwords, grants, and a session of the
-// engine itself that nobody else can have.
+// engine itself that nobody else can have. With TLS others can reach it too.
 package chengine
 
 import (
@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -28,7 +29,7 @@ import (
 )
 
 const (
-	host         = "127.0.0.1"
+	loopback     = "127.0.0.1"
 	startTimeout = time.Minute     // if the caller's context has none
 	lockTimeout  = 2 * time.Second // for the child of a parent just killed to go away
 	portTries    = 5               // another process may take a free port before the child does
@@ -45,8 +46,10 @@ var (
 type Engine struct {
 	users    map[string]User
 	service  User
+	host     string // where the engine itself listens
 	httpPort int
 	tcpPort  int
+	front    *front // nil without TLS
 	log      *slog.Logger
 	child    *exec.Cmd
 	words    *words
@@ -89,7 +92,7 @@ func Start(ctx context.Context, cfg Config) (*Engine, error) {
 	defer func() { _ = lock.Close() }() // the child has the lock then
 	for try := 1; ; try++ {
 		e, err := startOnce(ctx, cfg, l, library, lock)
-		if !errors.Is(err, ErrPortTaken) || try == portTries || cfg.HTTPPort != 0 && cfg.TCPPort != 0 {
+		if !errors.Is(err, ErrPortTaken) || try == portTries || cfg.HTTPPort != 0 && cfg.TCPPort != 0 && !cfg.TLS.on() {
 			return e, err
 		}
 		cfg.Log.DebugContext(ctx, "engine port taken, trying another", "error", err)
@@ -99,15 +102,12 @@ func Start(ctx context.Context, cfg Config) (*Engine, error) {
 // startOnce tries it with one choice of ports.
 func startOnce(ctx context.Context, cfg Config, l layout, library string, lock *os.File) (*Engine, error) {
 	began := time.Now()
-	httpPort, tcpPort, err := pickPorts(ctx, cfg.HTTPPort, cfg.TCPPort)
+	e, err := newEngine(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	e := newEngine(cfg, httpPort, tcpPort)
-	if err := l.writeConfig(append([]User{e.service}, cfg.Users...)); err != nil {
-		return nil, err
-	}
-	if err := e.spawn(l, library, lock); err != nil {
+	if err := e.begin(l, library, lock, cfg); err != nil {
+		e.closeFront()
 		return nil, err
 	}
 	if err := e.open(ctx, l); err != nil {
@@ -115,44 +115,120 @@ func startOnce(ctx context.Context, cfg Config, l layout, library string, lock *
 		return nil, err
 	}
 	e.words.close()
-	e.log.InfoContext(ctx, "engine started", "pid", e.Pid(), "http", e.HTTPAddr(), "tcp", e.TCPAddr(),
+	if e.front != nil {
+		e.front.serve(e.engineAddr(e.httpPort), e.engineAddr(e.tcpPort))
+	}
+	e.log.InfoContext(ctx, "engine started", "pid", e.Pid(), "http", e.HTTPAddr(), "tcp", e.TCPAddr(), "tls", e.front != nil,
 		"took", time.Since(began).Round(time.Millisecond))
 	return e, nil
 }
 
-// newEngine returns an engine that has not been started.
-func newEngine(cfg Config, httpPort, tcpPort int) *Engine {
+// newEngine returns an engine that has not been started, with its ports chosen.
+func newEngine(ctx context.Context, cfg Config) (*Engine, error) {
 	e := &Engine{
-		users:    make(map[string]User),
-		service:  newServiceUser(),
-		httpPort: httpPort,
-		tcpPort:  tcpPort,
-		log:      cfg.Log,
-		words:    &words{},
-		stopped:  make(chan struct{}),
-		done:     make(chan struct{}),
+		users:   make(map[string]User),
+		service: newServiceUser(),
+		host:    cfg.engineHost(),
+		log:     cfg.Log,
+		words:   &words{},
+		stopped: make(chan struct{}),
+		done:    make(chan struct{}),
 	}
 	for _, u := range cfg.Users {
 		e.users[u.Name] = u
 	}
-	return e
+	var err error
+	httpPort, tcpPort := cfg.HTTPPort, cfg.TCPPort
+	if cfg.TLS.on() {
+		if e.front, err = newFront(ctx, cfg); err != nil {
+			return nil, err
+		}
+		httpPort, tcpPort = 0, 0 // those configured are the front's
+	}
+	if e.httpPort, e.tcpPort, err = pickPorts(ctx, e.host, httpPort, tcpPort); err != nil {
+		e.closeFront()
+		return nil, err
+	}
+	return e, nil
 }
 
-// HTTPAddr returns host and port of the HTTP interface.
-func (e *Engine) HTTPAddr() string { return net.JoinHostPort(host, strconv.Itoa(e.httpPort)) }
+// begin writes the configuration and starts the child.
+func (e *Engine) begin(l layout, library string, lock *os.File, cfg Config) error {
+	if err := l.writeConfig(append([]User{e.service}, cfg.Users...), cfg.networks()); err != nil {
+		return err
+	}
+	return e.spawn(l, library, lock)
+}
 
-// TCPAddr returns host and port of the native interface.
-func (e *Engine) TCPAddr() string { return net.JoinHostPort(host, strconv.Itoa(e.tcpPort)) }
+// closeFront ends the connections by TLS, if there may be some.
+func (e *Engine) closeFront() {
+	if e.front != nil {
+		e.front.close()
+	}
+}
+
+// engineAddr is where this machine reaches a port of the engine itself.
+func (e *Engine) engineAddr(port int) string {
+	return reachable(net.JoinHostPort(e.host, strconv.Itoa(port)))
+}
+
+// reachable returns an address somebody can connect to: one that means all of the machine's becomes that of loopback.
+func reachable(addr string) string {
+	a, err := netip.ParseAddrPort(addr)
+	switch {
+	case err != nil || !a.Addr().IsUnspecified():
+		return addr
+	case a.Addr().Is4():
+		return net.JoinHostPort(loopback, strconv.Itoa(int(a.Port())))
+	default:
+		return net.JoinHostPort("::1", strconv.Itoa(int(a.Port())))
+	}
+}
+
+// HTTPAddr returns host and port of the HTTP interface, HTTPS if there is TLS.
+// If it listens on all addresses of the machine, the host is that of loopback.
+func (e *Engine) HTTPAddr() string {
+	if e.front != nil {
+		return reachable(e.front.http.Addr().String())
+	}
+	return e.engineAddr(e.httpPort)
+}
+
+// TCPAddr returns host and port of the native interface, by TLS if there is
+// TLS. If it listens on all addresses, the host is that of loopback.
+func (e *Engine) TCPAddr() string {
+	if e.front != nil {
+		return reachable(e.front.tcp.Addr().String())
+	}
+	return e.engineAddr(e.tcpPort)
+}
 
 // DSN returns the address of the native interface with the user's name and
 // password, as clickhouse-go takes it. It names no database: queries name
 // theirs. With a user that was not configured, the engine refuses the login.
+// With TLS it says secure=true; whom the client trusts, and how it proves who
+// it is, no DSN can say: see TLS.Client.
 func (e *Engine) DSN(user string) string {
+	var query url.Values
+	if e.front != nil {
+		query = e.front.query(e.TCPAddr())
+	}
+	return e.dsn(user, e.TCPAddr(), query)
+}
+
+// LocalDSN is DSN for processes of this machine: without TLS, by the engine's
+// own port on loopback. Without TLS the two are the same.
+func (e *Engine) LocalDSN(user string) string {
+	return e.dsn(user, e.engineAddr(e.tcpPort), nil)
+}
+
+func (e *Engine) dsn(user, addr string, query url.Values) string {
 	u := url.URL{
-		Scheme: "clickhouse",
-		Host:   e.TCPAddr(),
-		User:   url.UserPassword(user, e.users[user].Password),
-		Path:   "/",
+		Scheme:   "clickhouse",
+		Host:     addr,
+		User:     url.UserPassword(user, e.users[user].Password),
+		Path:     "/",
+		RawQuery: query.Encode(),
 	}
 	return u.String()
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/ebitengine/purego"
 )
 
-// childEnv marks a process that was started as the engine's child.
-const childEnv = "TONGAN_ENGINE_CHILD"
+// ChildEnv is the environment variable that marks a process as the engine's child, see ChildMain.
+const ChildEnv = "TONGAN_ENGINE_CHILD"
 
 // Descriptors the child is given besides its standard ones.
 const (
@@ -24,7 +24,7 @@ const (
 // the engine's child; otherwise it does nothing. Call it first in main, and in
 // TestMain of packages that start an engine.
 func ChildMain() {
-	if os.Getenv(childEnv) == "" {
+	if os.Getenv(ChildEnv) == "" {
 		return
 	}
 	go endWithParent()

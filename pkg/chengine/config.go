@@ -1,19 +1,21 @@
 package chengine
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
-	_ "embed"
+	"embed"
 	"encoding/hex"
 	"encoding/xml"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"text/template"
+	"time"
 )
 
 // serviceUser is the user the parent itself is when it asks whether the engine
@@ -25,9 +27,18 @@ type Config struct {
 	// Dir is the data folder; it is created with access for its owner only.
 	// One engine at a time uses it.
 	Dir string
-	// HTTPPort and TCPPort are the loopback ports of the HTTP and the native
-	// interface; 0 takes a free one.
+	// Host is the address both interfaces listen on; empty is 127.0.0.1. One
+	// that is not loopback needs TLS, or Plaintext.
+	Host string
+	// HTTPPort and TCPPort are the ports of the HTTP and the native interface;
+	// 0 takes a free one.
 	HTTPPort, TCPPort int
+	// TLS encrypts both interfaces; without it they are as they are. The engine
+	// itself then listens on free ports of loopback, see front.
+	TLS TLS
+	// Plaintext allows an address that is not loopback without TLS: passwords
+	// and rows cross the network for everybody there to read.
+	Plaintext bool
 	// Library is the path of libchdb.so; empty means FindLibrary.
 	Library string
 	// Users may log in with a password. There are no others.
@@ -36,33 +47,13 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// User is an account of the engine. It can do what Grants say and nothing else.
-type User struct {
-	// Name is lower case letters, digits and underscores.
-	Name string
-	// Password must not be empty; the engine is told its hash only.
-	Password string
-	// Readonly gives the reader's profile: no writes whatever the grants say,
-	// and limits of time, memory and result size that can only be lowered.
-	Readonly bool
-	// Grants are SQL without GRANT and TO, for example "SELECT ON tongan.*".
-	// Creating a table needs its engine too: "TABLE ENGINE ON ReplacingMergeTree".
-	Grants []string
-}
+//go:embed *.xml.tmpl
+var templateFiles embed.FS
 
-var (
-	//go:embed config.xml.tmpl
-	configText string
-	//go:embed users.xml.tmpl
-	usersText string
-
-	templateFuncs = template.FuncMap{"xml": xmlText, "sha256": sha256Hex}
-	configFile    = template.Must(template.New("config.xml").Funcs(templateFuncs).Parse(configText))
-	usersFile     = template.Must(template.New("users.xml").Funcs(templateFuncs).Parse(usersText))
-
-	userName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
-	grant    = regexp.MustCompile(`^[^;<>\n]+ ON [^;<>\n]+$`) // without ON it would be a role, and ignored
-)
+// templates are the configuration files; shared.xml.tmpl has what those of the embedded engine and those of a server have in common.
+var templates = template.Must(template.New("").Funcs(template.FuncMap{
+	"xml": xmlText, "sha256": sha256Hex, "seconds": seconds, "database": database, "table": table, "env": PasswordEnv,
+}).ParseFS(templateFiles, "*.xml.tmpl"))
 
 // Validate says what is wrong with c. Start calls it.
 func (c Config) Validate() error {
@@ -75,24 +66,53 @@ func (c Config) Validate() error {
 	if c.HTTPPort != 0 && c.HTTPPort == c.TCPPort {
 		return fmt.Errorf("engine: port %d given for both interfaces", c.HTTPPort)
 	}
-	seen := map[string]bool{"default": true, serviceUser: true}
+	if err := c.validatePlace(); err != nil {
+		return err
+	}
 	for _, u := range c.Users {
-		switch {
-		case !userName.MatchString(u.Name):
-			return fmt.Errorf("engine user %q: the name is not lower case letters, digits and underscores", u.Name)
-		case seen[u.Name]:
-			return fmt.Errorf("engine user %s: the name is taken", u.Name)
-		case u.Password == "":
+		if u.Password == "" {
 			return fmt.Errorf("engine user %s: no password", u.Name)
 		}
-		seen[u.Name] = true
-		for _, g := range u.Grants {
-			if !grant.MatchString(g) {
-				return fmt.Errorf("engine user %s: grant %q is not of the form SELECT ON tongan.*", u.Name, g)
-			}
+	}
+	return validateUsers(c.Users)
+}
+
+// validatePlace says what is wrong with where c listens, and how.
+func (c Config) validatePlace() error {
+	addr, err := netip.ParseAddr(c.host())
+	if err != nil || addr.Zone() != "" {
+		return fmt.Errorf("engine: Host %q is not an IP address", c.Host)
+	}
+	switch {
+	case c.TLS.on() && c.Plaintext:
+		return errors.New("engine: TLS and Plaintext exclude each other")
+	case c.TLS.on():
+		if _, err := c.TLS.server(); err != nil {
+			return fmt.Errorf("engine: %w", err)
 		}
+	case !addr.IsLoopback() && !c.Plaintext:
+		return fmt.Errorf("engine: Host %s is not loopback: give TLS, or Plaintext if the network may read all", c.Host)
 	}
 	return nil
+}
+
+// host is the address the interfaces are reached at from outside.
+func (c Config) host() string { return cmp.Or(c.Host, loopback) }
+
+// engineHost is the address the engine itself listens on.
+func (c Config) engineHost() string {
+	if c.TLS.on() {
+		return loopback
+	}
+	return c.host()
+}
+
+// networks are the addresses users may come from: those that can reach the engine itself.
+func (c Config) networks() []string {
+	if netip.MustParseAddr(c.engineHost()).IsLoopback() {
+		return []string{"127.0.0.0/8", "::1"}
+	}
+	return []string{"::/0"}
 }
 
 // layout is where an engine keeps things below its Dir.
@@ -137,24 +157,33 @@ func makeLayout(dir string) (layout, error) {
 }
 
 // writeConfig writes the engine's two configuration files.
-func (l layout) writeConfig(users []User) error {
-	write := func(path string, t *template.Template, data any) error {
-		var b strings.Builder
-		if err := t.Execute(&b, data); err != nil {
-			return fmt.Errorf("render %s: %w", path, err)
+func (l layout) writeConfig(users []User, networks []string) error {
+	write := func(path, name string, data any) error {
+		text, err := render(name, data)
+		if err != nil {
+			return err
 		}
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("replace %s: %w", path, err)
 		}
-		if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			return fmt.Errorf("data folder %s is not writable: %w", l.Dir, err)
 		}
 		return nil
 	}
-	if err := write(l.UsersFile, usersFile, map[string]any{"Users": users}); err != nil {
+	if err := write(l.UsersFile, "users.xml.tmpl", map[string]any{"Users": users, "Networks": networks}); err != nil {
 		return err
 	}
-	return write(l.ConfigFile, configFile, l)
+	return write(l.ConfigFile, "config.xml.tmpl", l)
+}
+
+// render makes a configuration file of its template.
+func render(name string, data any) (string, error) {
+	var b strings.Builder
+	if err := templates.ExecuteTemplate(&b, name, data); err != nil {
+		return "", fmt.Errorf("render %s: %w", name, err)
+	}
+	return b.String(), nil
 }
 
 // newServiceUser has a password that nobody but this process ever knows.
@@ -166,6 +195,14 @@ func sha256Hex(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:])
 }
+
+// seconds is how the engine's configuration has spans of time.
+func seconds(d time.Duration) int64 { return int64(d / time.Second) }
+
+// database and table are the two parts of the name of a table.
+func database(name string) string { before, _, _ := strings.Cut(name, "."); return before }
+
+func table(name string) string { _, after, _ := strings.Cut(name, "."); return after }
 
 func xmlText(s string) (string, error) {
 	var b strings.Builder

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strconv"
@@ -43,7 +44,7 @@ func (e *Engine) spawn(l layout, library string, lock *os.File) error {
 			"tongan-engine", library,
 			"--config-file=" + l.ConfigFile,
 			"--path=" + l.DataDir,
-			"--listen_host=" + host,
+			"--listen_host=" + e.host,
 			"--tcp_port=" + strconv.Itoa(e.tcpPort),
 			"--http_port=" + strconv.Itoa(e.httpPort),
 			"--log-level=warning",
@@ -52,7 +53,7 @@ func (e *Engine) spawn(l layout, library string, lock *os.File) error {
 			"--query=" + script,
 		},
 		// Nothing of the parent's environment: the engine takes some settings and keys of others from it.
-		Env:         []string{childEnv + "=1", "HOME=" + l.RunDir, "TERM=dumb", "TZ=UTC", "LANG=C.UTF-8", "PATH=/usr/bin:/bin"},
+		Env:         []string{ChildEnv + "=1", "HOME=" + l.RunDir, "TERM=dumb", "TZ=UTC", "LANG=C.UTF-8", "PATH=/usr/bin:/bin"},
 		Dir:         l.WorkDir, // gone before anybody can connect, see makeGate
 		Stdin:       stdin,
 		Stdout:      e.words,
@@ -113,6 +114,7 @@ func (e *Engine) wait() {
 	err := e.child.Wait()
 	_ = e.lifeline.Close()
 	_ = e.terminal.Close()
+	e.closeFront()
 	select {
 	case <-e.stopped:
 		e.log.Info("engine stopped", "pid", e.Pid())
@@ -146,7 +148,7 @@ var httpClient = &http.Client{
 
 // query asks the engine as the service user.
 func (e *Engine) query(ctx context.Context, sql string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+e.HTTPAddr()+"/", strings.NewReader(sql))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+e.engineAddr(e.httpPort)+"/", strings.NewReader(sql))
 	if err != nil {
 		return err
 	}
@@ -195,23 +197,32 @@ func lockDir(ctx context.Context, l layout) (*os.File, error) {
 }
 
 // pickPorts checks that given ports are free and chooses those that are 0.
-func pickPorts(ctx context.Context, httpPort, tcpPort int) (int, int, error) {
-	pick := func(port int) (net.Listener, error) {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp4", net.JoinHostPort(host, strconv.Itoa(port)))
-		if errors.Is(err, syscall.EADDRINUSE) {
-			err = fmt.Errorf("engine port %d: %w", port, ErrPortTaken)
-		}
-		return l, err
-	}
-	h, err := pick(httpPort)
+func pickPorts(ctx context.Context, host string, httpPort, tcpPort int) (int, int, error) {
+	h, err := listen(ctx, host, httpPort)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer func() { _ = h.Close() }()
-	t, err := pick(tcpPort) // while h is open, so that they differ
+	t, err := listen(ctx, host, tcpPort) // while h is open, so that they differ
 	if err != nil {
 		return 0, 0, err
 	}
 	defer func() { _ = t.Close() }()
 	return h.Addr().(*net.TCPAddr).Port, t.Addr().(*net.TCPAddr).Port, nil
+}
+
+// listen takes a port, a free one for 0.
+func listen(ctx context.Context, host string, port int) (net.Listener, error) {
+	network := "tcp6"
+	if addr, err := netip.ParseAddr(host); err == nil && addr.Is4() {
+		network = "tcp4" // with "tcp", 0.0.0.0 would mean all addresses of both kinds
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, network, net.JoinHostPort(host, strconv.Itoa(port)))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("engine port %d: %w", port, ErrPortTaken)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
+	return l, nil
 }

@@ -18,10 +18,6 @@ func TestPortTakenMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = listener.Close() }()
-	free, _, err := pickPorts(t.Context(), 0, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
 	l, err := makeLayout(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -35,11 +31,13 @@ func TestPortTakenMeanwhile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := newEngine(Config{Log: slog.New(slog.DiscardHandler)}, free, listener.Addr().(*net.TCPAddr).Port)
-	if err := l.writeConfig([]User{e.service}); err != nil {
+	cfg := Config{Log: slog.New(slog.DiscardHandler)}
+	e, err := newEngine(t.Context(), cfg)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.spawn(l, library, lock); err != nil {
+	e.tcpPort = listener.Addr().(*net.TCPAddr).Port
+	if err := e.begin(l, library, lock, cfg); err != nil {
 		t.Fatal(err)
 	}
 	defer e.kill()

@@ -5,8 +5,12 @@ package chtest
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -85,4 +89,35 @@ func Exec(tb testing.TB, conn driver.Conn, statements ...string) {
 			tb.Fatalf("%s: %v", sql, err)
 		}
 	}
+}
+
+// Local asks one SELECT under a configuration file meant for a server, in an
+// environment of the test's making, and returns the answer, tab separated. It
+// tells whether ClickHouse takes such a file; nobody can connect meanwhile.
+func Local(tb testing.TB, configFile string, environ []string, sql string) (string, error) {
+	tb.Helper()
+	library, err := chengine.FindLibrary()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	lifeline, end, err := os.Pipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = errors.Join(lifeline.Close(), end.Close()) }()
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	dir := tb.TempDir()
+	answer := filepath.Join(dir, "answer")
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Args = []string{"local", library, "--config-file=" + configFile, "--path=" + dir, "--query=" + sql + " INTO OUTFILE '" + answer + "' FORMAT TSV"}
+	cmd.Dir = dir
+	cmd.Env = append([]string{chengine.ChildEnv + "=1", "HOME=" + dir, "PATH=/usr/bin:/bin"}, environ...)
+	cmd.ExtraFiles = []*os.File{lifeline}
+	words, err := cmd.CombinedOutput()
+	text, readErr := os.ReadFile(answer) // missing if the query failed, whatever the exit status
+	if err = errors.Join(err, readErr); err != nil {
+		return "", fmt.Errorf("%w: %s", err, words)
+	}
+	return string(text), nil
 }

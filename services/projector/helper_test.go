@@ -28,9 +28,12 @@ func TestMain(m *testing.M) { chtest.Main(m) }
 // waitLimit is how long anything may take; a test that needs it has failed.
 const waitLimit = 30 * time.Second
 
+// districts are those of the default deployment; the first stands for the whole.
+var districts = []string{"440700", "440703", "440704", "440705", "440781", "440783", "440784", "440785"}
+
 // users are those of a deployment, and one that may empty the tables.
 func users() []chengine.User {
-	return append(Users(func(name string) string { return "password of " + name }),
+	return append(Users(districts, func(name string) string { return "password of " + name }),
 		chengine.User{Name: "janitor", Password: "j", Grants: []string{"TRUNCATE, SELECT, ALTER DELETE ON " + BaseDatabase + ".*"}})
 }
 

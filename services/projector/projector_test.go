@@ -53,7 +53,7 @@ func TestProjection(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	e := engineIn(t, dir)
-	w := &world{natstest.Bus(t), dir, e, chtest.Conn(t, e, UserProjector), chtest.Conn(t, e, UserAnalyst), nil}
+	w := &world{natstest.Bus(t), dir, e, chtest.Conn(t, e, UserProjector), chtest.Conn(t, e, UserAnalystCity), nil}
 	w.first = run(t, w.js, w.conn, Config{})
 	t.Run("events become tallies", w.testTallies)
 	t.Run("one event is seen soon", w.testLatency)

@@ -19,7 +19,7 @@ import (
 	"tongan.dev/pkg/chtest"
 )
 
-var update = flag.Bool("update", false, "rewrite testdata/schema.sql")
+var update = flag.Bool("update", false, "rewrite testdata/schema.sql and the files of deploy/clickhouse")
 
 const golden = "testdata/schema.sql"
 
@@ -39,6 +39,7 @@ func TestSchema(t *testing.T) {
 	t.Run("migrating again changes nothing", m.testAgain)
 	t.Run("tables survive a loss of power and duplicates", m.testTables)
 	t.Run("views show each row once, in the name of the migration", m.testViews)
+	t.Run("of every view it is said what a district's analyst sees", m.testViewsOfAnalysts)
 	t.Run("columns are those of the rows", m.testColumns)
 	t.Run("indicators are those that are counted", m.testIndicators)
 	t.Run("users can do what they must and nothing else", m.testAccess)
@@ -178,13 +179,13 @@ func (m migrated) testAccess(t *testing.T) {
 		{UserReporting, "SELECT * FROM tongan_g1.facts", true},
 		{UserReporting, "SELECT * FROM tongan.tallies", true},
 		{UserReporting, "INSERT INTO" + fact, false},
-		{UserAnalyst, "SELECT * FROM tongan.tallies", true},
-		{UserAnalyst, "SELECT * FROM tongan.journal", true},
-		{UserAnalyst, "DESCRIBE TABLE tongan.tallies", true},
-		{UserAnalyst, "SELECT * FROM tongan_g1.facts", false},
-		{UserAnalyst, "INSERT INTO" + fact, false},
-		{UserAnalyst, "DROP VIEW tongan.tallies", false},
-		{UserAnalyst, "CREATE VIEW tongan.mine AS SELECT 1", false},
+		{UserAnalystCity, "SELECT * FROM tongan.tallies", true},
+		{UserAnalystCity, "SELECT * FROM tongan.journal", true},
+		{UserAnalystCity, "DESCRIBE TABLE tongan.tallies", true},
+		{UserAnalystCity, "SELECT * FROM tongan_g1.facts", false},
+		{UserAnalystCity, "INSERT INTO" + fact, false},
+		{UserAnalystCity, "DROP VIEW tongan.tallies", false},
+		{UserAnalystCity, "CREATE VIEW tongan.mine AS SELECT 1", false},
 	} {
 		err := chtest.Conn(t, m.engine, c.user).Exec(t.Context(), c.query)
 		if (err == nil) != c.allowed {
@@ -194,7 +195,7 @@ func (m migrated) testAccess(t *testing.T) {
 			t.Errorf("%s: %s: refused for another reason: %v", c.user, c.query, err)
 		}
 	}
-	if got := strs(t, chtest.Conn(t, m.engine, UserAnalyst), "SELECT concat(unit, toString(value)) FROM tongan.tallies"); !slices.Equal(got, []string{"人次5"}) {
+	if got := strs(t, chtest.Conn(t, m.engine, UserAnalystCity), "SELECT concat(unit, toString(value)) FROM tongan.tallies"); !slices.Equal(got, []string{"人次5"}) {
 		t.Errorf("the analyst reads %v", got)
 	}
 }

@@ -46,7 +46,7 @@ type deployment struct {
 
 func deploy(t *testing.T) *deployment {
 	t.Helper()
-	e := chtest.Run(t, projector.Users(func(name string) string { return "password of " + name })...)
+	e := chtest.Run(t, projector.Users([]string{"440700"}, func(name string) string { return "password of " + name })...)
 	if err := projector.Migrate(t.Context(), e.DSN(projector.UserMigration)); err != nil {
 		t.Fatal(err)
 	}
