@@ -5,26 +5,89 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"os"
 	"time"
 
+	"github.com/nats-io/jsm.go/natscontext"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
+	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/scenario"
 )
 
-// busFlags name the bus of a system that runs.
-type busFlags struct {
-	NATSURL string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus."`
+// callerFlags say as whom to speak to a system that runs.
+type callerFlags struct {
+	Context     string `env:"TONGAN_CONTEXT" help:"NATS context, as tongan context save makes it; default: the selected one."`
+	NATSURL     string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"With --credentials: address of the bus."`
+	Credentials string `env:"TONGAN_CALLER_CREDENTIALS" type:"path" help:"Instead of a context: file with the seed of the caller's NKey, mode 0600."`
 }
 
-// connect connects to the bus.
-func (f busFlags) connect() (*nats.Conn, error) {
-	nc, err := nats.Connect(f.NATSURL, nats.Name("tongan-cli"))
+// caller is a caller's way to the bus.
+type caller struct {
+	context *natscontext.Context
+	opts    []nats.Option // beside who it is
+}
+
+// caller finds out as whom to connect, and where.
+func (f callerFlags) caller() (*caller, error) {
+	if f.Credentials != "" {
+		ctx, err := newContext("", f.NATSURL, f.Credentials)
+		return &caller{context: ctx}, err
+	}
+	ctx, err := natscontext.New(f.Context, true)
 	if err != nil {
-		return nil, fmt.Errorf("no bus at %s: start one with `tongan standalone`, or name another with --nats-url", f.NATSURL)
+		return nil, fmt.Errorf("no NATS context %s (%w): make one with `tongan context save`, or name --credentials", f.Context, err)
+	}
+	if _, err := access.LoadCredentials(ctx.NKey()); err != nil {
+		return nil, err
+	}
+	return &caller{context: ctx}, nil
+}
+
+// connect connects as the caller.
+func (f callerFlags) connect() (*nats.Conn, error) {
+	c, err := f.caller()
+	if err != nil {
+		return nil, err
+	}
+	return c.connect()
+}
+
+func (c *caller) connect() (*nats.Conn, error) {
+	opts, err := c.context.NATSOptions(append([]nats.Option{nats.Name("tongan-cli")}, c.opts...)...)
+	if err != nil {
+		return nil, fmt.Errorf("NATS context: %w", err)
+	}
+	return dial(c.context.ServerURL(), opts)
+}
+
+// as connects to the same bus as somebody else.
+func (c *caller) as(who *access.Credentials) (*nats.Conn, error) {
+	opts := append(who.CallerOptions(), c.opts...)
+	if ca := c.context.CA(); ca != "" {
+		opts = append(opts, nats.RootCAs(ca))
+	}
+	if cert := c.context.Certificate(); cert != "" {
+		opts = append(opts, nats.ClientCert(cert, c.context.Key()))
+	}
+	return dial(c.context.ServerURL(), opts)
+}
+
+func dial(url string, opts []nats.Option) (*nats.Conn, error) {
+	opts = append(opts, nats.MaxReconnects(-1), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		if errors.Is(err, nats.ErrPermissionViolation) { // otherwise it shows as a time-out only
+			fmt.Fprintln(os.Stderr, "tongan:", err)
+		}
+	}))
+	nc, err := nats.Connect(url, opts...)
+	switch {
+	case errors.Is(err, nats.ErrAuthorization):
+		return nil, fmt.Errorf("the bus at %s does not know this key, or no longer: ask an operator", url)
+	case err != nil:
+		return nil, fmt.Errorf("no bus at %s: start one with `tongan standalone`, or name another", url)
 	}
 	return nc, nil
 }
@@ -34,6 +97,12 @@ type refusal struct{ code, text string }
 
 // Error is what the service said.
 func (r *refusal) Error() string { return r.text + " (" + r.code + ")" }
+
+// isRefused reports whether a service said no, as against not having answered.
+func isRefused(err error) bool {
+	refused, is := errors.AsType[*refusal](err)
+	return is && refused.code != "503"
+}
 
 // request sends a message and decodes the reply.
 func request(ctx context.Context, nc *nats.Conn, subject string, ask, answer proto.Message) error {
@@ -60,8 +129,7 @@ func insist(ctx context.Context, nc *nats.Conn, subject string, ask, answer prot
 		try, cancel := context.WithTimeout(ctx, 15*time.Second)
 		err := request(try, nc, subject, ask, answer)
 		cancel()
-		var refused *refusal
-		if err == nil || ctx.Err() != nil || errors.As(err, &refused) && refused.code != "503" {
+		if err == nil || ctx.Err() != nil || isRefused(err) {
 			return err
 		}
 		select {
@@ -75,15 +143,15 @@ func insist(ctx context.Context, nc *nats.Conn, subject string, ask, answer prot
 // senders is how many commands of the scenario are under way at once.
 const senders = 32
 
-// sendSteps sends the scenario day by day. Commands for one aggregate go one after the other. Before is called for each command before it
-// is sent, after when it is answered; both from several goroutines.
-func sendSteps(ctx context.Context, nc *nats.Conn, steps []scenario.Step, before, after func(scenario.Step)) error {
+// sendSteps sends the scenario day by day, each command over the connection of who enters it. Commands for one aggregate go one after the
+// other. Before is called for each command before it is sent, after when it is answered; both from several goroutines.
+func sendSteps(ctx context.Context, conns map[string]*nats.Conn, steps []scenario.Step, before, after func(scenario.Step)) error {
 	for len(steps) > 0 {
 		n := 1
 		for n < len(steps) && steps[n].At.YearDay() == steps[0].At.YearDay() {
 			n++
 		}
-		if err := sendDay(ctx, nc, steps[:n], before, after); err != nil {
+		if err := sendDay(ctx, conns, steps[:n], before, after); err != nil {
 			return err
 		}
 		steps = steps[n:]
@@ -91,7 +159,7 @@ func sendSteps(ctx context.Context, nc *nats.Conn, steps []scenario.Step, before
 	return nil
 }
 
-func sendDay(ctx context.Context, nc *nats.Conn, steps []scenario.Step, before, after func(scenario.Step)) error {
+func sendDay(ctx context.Context, conns map[string]*nats.Conn, steps []scenario.Step, before, after func(scenario.Step)) error {
 	var lanes [senders][]scenario.Step
 	for _, s := range steps {
 		h := fnv.New32a()
@@ -104,7 +172,7 @@ func sendDay(ctx context.Context, nc *nats.Conn, steps []scenario.Step, before, 
 		g.Go(func() error {
 			for _, s := range lane {
 				before(s)
-				if err := insist(ctx, nc, s.Subject, s.Command, newReply()); err != nil {
+				if err := insist(ctx, conns[scenario.EnteredBy(s)], s.Subject, s.Command, newReply()); err != nil {
 					return err
 				}
 				after(s)

@@ -8,15 +8,12 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/schollz/progressbar/v3"
 
 	"tongan.dev/pkg/clock"
 	"tongan.dev/pkg/scenario"
 	"tongan.dev/pkg/serve"
-	"tongan.dev/pkg/subject"
 	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
-	reportingv1 "tongan.dev/proto/gen/tongan/reporting/v1"
 	"tongan.dev/services/reporting/bulletin"
 )
 
@@ -32,6 +29,10 @@ func (c *demoCmd) Run(ctx context.Context) (err error) {
 	begun := time.Now()
 	dir, err := os.MkdirTemp("", "tongan-demo-")
 	if err != nil {
+		return fmt.Errorf("demonstration: %w", err)
+	}
+	// Where the NATS CLI looks for contexts: the demonstration's is removed with the rest.
+	if err := os.Setenv("XDG_CONFIG_HOME", dir); err != nil {
 		return fmt.Errorf("demonstration: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
@@ -54,20 +55,25 @@ func (c *demoCmd) Run(ctx context.Context) (err error) {
 
 // play sends the scenario and prints the bulletin.
 func (c *demoCmd) play(ctx context.Context, s *system, replay *clock.Replay) error {
-	js, err := s.connect("tongan-demo")
-	if err != nil {
-		return err
-	}
-	defer js.Conn().Close()
 	steps := scenario.Steps(scenario.DefaultSeed)
-	if err := sendWithProgress(ctx, js.Conn(), steps, replay); err != nil {
-		return err
-	}
-	cuts, err := streamEnds(ctx, js)
+	via, err := s.operator("tongan-demo")
 	if err != nil {
 		return err
 	}
-	figures, err := issue(ctx, js.Conn(), s.clock.Now(), c.Districts[0], &reportingv1.GetFigures{AsOf: sourceAsOf, Cuts: cuts})
+	conns, err := enrol(ctx, via, c.Districts[0], scenario.Callers(steps))
+	if err != nil {
+		return err
+	}
+	defer closeAll(conns)
+	if err := sendWithProgress(ctx, conns, steps, replay); err != nil {
+		return err
+	}
+	leader := conns[scenario.Leader]
+	ask, err := upToNow(ctx, leader, sourceAsOf)
+	if err != nil {
+		return err
+	}
+	figures, err := issue(ctx, leader, s.clock.Now(), c.Districts[0], ask)
 	if err != nil {
 		return err
 	}
@@ -78,44 +84,37 @@ func (c *demoCmd) play(ctx context.Context, s *system, replay *clock.Replay) err
 }
 
 // sendWithProgress sends the scenario, shows how far it is, and moves the replay clock along, if there is one.
-func sendWithProgress(ctx context.Context, nc *nats.Conn, steps []scenario.Step, replay *clock.Replay) error {
+func sendWithProgress(ctx context.Context, conns map[string]*nats.Conn, steps []scenario.Step, replay *clock.Replay) error {
 	bar := progressbar.NewOptions(len(steps), progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription("commands"),
 		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionOnCompletion(func() { fmt.Fprintln(os.Stderr) }))
-	return sendSteps(ctx, nc, steps, func(step scenario.Step) {
+	return sendSteps(ctx, conns, steps, func(step scenario.Step) {
 		if replay != nil {
 			replay.Advance(step.At)
 		}
 	}, func(scenario.Step) { _ = bar.Add(1) })
 }
 
-// streamEnds returns a cut at the last event of every service.
-func streamEnds(ctx context.Context, js jetstream.JetStream) ([]*reportingv1.Cut, error) {
-	var cuts []*reportingv1.Cut
-	for _, service := range subject.Services() {
-		s, err := js.Stream(ctx, subject.Stream(service))
-		if err != nil {
-			return nil, fmt.Errorf("stream %s: %w", subject.Stream(service), err)
-		}
-		cuts = append(cuts, &reportingv1.Cut{Stream: subject.Stream(service), Sequence: s.CachedInfo().State.LastSeq})
-	}
-	return cuts, nil
-}
-
 func newReply() *eventv1.CommandReply { return &eventv1.CommandReply{} }
 
 // sendCmd sends the scenario to a system that runs.
 type sendCmd struct {
-	busFlags
+	callerFlags
+	serve.DistrictFlags
 	Seed uint64 `default:"20200204" help:"Seed of what the scenario makes up."`
 }
 
-// Run sends every command and waits for every reply.
+// Run adds the persons of the scenario as callers with new keys, sends every command as who enters it, and waits for every reply.
 func (c *sendCmd) Run(ctx context.Context) error {
-	nc, err := c.connect()
+	via, err := c.caller()
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	return sendWithProgress(ctx, nc, scenario.Steps(c.Seed), nil)
+	steps := scenario.Steps(c.Seed)
+	conns, err := enrol(ctx, via, c.Districts[0], scenario.Callers(steps))
+	if err != nil {
+		return err
+	}
+	defer closeAll(conns)
+	return sendWithProgress(ctx, conns, steps, nil)
 }

@@ -132,9 +132,54 @@ func (s *standalone) end(t *testing.T, sig os.Signal, within time.Duration) erro
 	}
 }
 
-func (s *standalone) connect(t *testing.T) jetstream.JetStream {
+// operator is the way of the first operator to the bus.
+func (s *standalone) operator(t *testing.T) *caller {
 	t.Helper()
-	return natstest.Connect(t, s.natsURL, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
+	via, err := callerFlags{NATSURL: s.natsURL, Credentials: filepath.Join(s.dir, "credentials", "operator-1.nk")}.caller()
+	if err != nil {
+		t.Fatal(err)
+	}
+	via.opts = append(via.opts, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
+	return via
+}
+
+// as returns a connection of one of the bus's own users.
+func (s *standalone) as(t *testing.T, user string) jetstream.JetStream {
+	t.Helper()
+	keys, err := loadKeys(filepath.Join(s.dir, "credentials", "services"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return natstest.Connect(t, s.natsURL, keys.users[user].ServiceOptions(user)...)
+}
+
+// add adds a caller with the program, and returns the file of its credentials.
+func (s *standalone) add(t *testing.T, id, role string, more ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), id+".nk")
+	s.tongan(t, append([]string{"users", "add", id, "--role", role, "--org", "org-bureau", "--out", path}, more...)...)
+	return path
+}
+
+// tongan runs the program as the first operator and returns what it prints.
+func (s *standalone) tongan(t *testing.T, args ...string) string {
+	t.Helper()
+	out, errs, err := run(t, nil, binary, append(args, "--nats-url", s.natsURL, "--credentials", filepath.Join(s.dir, "credentials", "operator-1.nk"))...)
+	if err != nil {
+		t.Fatalf("tongan %v: %v\n%s%s", args, err, out, errs)
+	}
+	return out
+}
+
+// people lets everybody of the scenario in, with new keys.
+func people(t *testing.T, via *caller) map[string]*nats.Conn {
+	t.Helper()
+	conns, err := enrol(t.Context(), via, "440700", scenario.Callers(scenario.Steps(scenario.DefaultSeed)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeAll(conns) })
+	return conns
 }
 
 func (s *standalone) password(t *testing.T, user string) string {
@@ -169,7 +214,7 @@ func (s *standalone) query(t *testing.T, user, sql string) (int, string) {
 // phoneVisits returns the figure up to 4 February as an analyst sees it.
 func (s *standalone) phoneVisits(t *testing.T) string {
 	t.Helper()
-	code, body := s.query(t, projector.UserAnalyst,
+	code, body := s.query(t, projector.UserAnalystCity,
 		"SELECT sum(value) FROM tongan.tallies WHERE indicator = 'phone_visits' AND day <= '"+sourceAsOf+"'")
 	if code != http.StatusOK {
 		t.Fatalf("tallies: %d %s", code, body)
@@ -178,19 +223,19 @@ func (s *standalone) phoneVisits(t *testing.T) string {
 }
 
 // sendAll sends the scenario and returns the figures once everything is projected.
-func sendAll(t *testing.T, js jetstream.JetStream) *reportingv1.Figures {
+func sendAll(t *testing.T, conns map[string]*nats.Conn) *reportingv1.Figures {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	nothing := func(scenario.Step) {}
-	if err := sendSteps(ctx, js.Conn(), scenario.Steps(scenario.DefaultSeed), nothing, nothing); err != nil {
+	if err := sendSteps(ctx, conns, scenario.Steps(scenario.DefaultSeed), nothing, nothing); err != nil {
 		t.Fatal(err)
 	}
-	cuts, err := streamEnds(ctx, js)
+	ask, err := upToNow(ctx, conns[scenario.Leader], sourceAsOf)
 	if err != nil {
 		t.Fatal(err)
 	}
-	figures, err := getFigures(ctx, js.Conn(), &reportingv1.GetFigures{AsOf: sourceAsOf, Cuts: cuts})
+	figures, err := getFigures(ctx, conns[scenario.Leader], ask)
 	if err != nil {
 		t.Fatal(err)
 	}

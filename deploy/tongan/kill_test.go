@@ -37,7 +37,7 @@ func killedAfter(t *testing.T, steps []scenario.Step, after int64) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	var answered atomic.Int64
-	err := sendSteps(ctx, s.connect(t).Conn(), steps, func(scenario.Step) {}, func(scenario.Step) {
+	err := sendSteps(ctx, people(t, s.operator(t)), steps, func(scenario.Step) {}, func(scenario.Step) {
 		if answered.Add(1) == after {
 			_ = s.cmd.Process.Signal(syscall.SIGKILL)
 			cancel()
@@ -50,7 +50,7 @@ func killedAfter(t *testing.T, steps []scenario.Step, after int64) {
 		t.Fatal("the standalone ended by itself")
 	}
 	s = startStandalone(t, dir)
-	if err := compare(sendAll(t, s.connect(t)), source); err != nil {
+	if err := compare(sendAll(t, people(t, s.operator(t))), source); err != nil {
 		t.Error(err)
 	}
 	if err := s.end(t, syscall.SIGINT, 20*time.Second); err != nil {

@@ -23,6 +23,9 @@ type cli struct {
 	Demo       demoCmd       `cmd:"" help:"Replay 23 January to 4 February 2020 in a fresh folder and print the bulletin."`
 	Send       sendCmd       `cmd:"" help:"Send the demonstration's commands to a system that runs; sending them again changes nothing."`
 	Report     reportCmd     `cmd:"" help:"Print the figures as of a day and publish them as a bulletin."`
+	Context    contextCmd    `cmd:"" help:"Keep ways to connect."`
+	Users      usersCmd      `cmd:"" help:"Keep who may call."`
+	Audit      auditCmd      `cmd:"" help:"List who did what: users changed, details shown, data exported, attempts refused."`
 	Migrate    migrateCmd    `cmd:"" help:"Create the streams and the tables on servers of one's own."`
 	Decode     decodeCmd     `cmd:"" help:"Turn a message on standard input into JSON: nats sub 'tongan.evt.>' --translate 'tongan decode {{Subject}}'."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
@@ -35,7 +38,7 @@ func main() {
 	}
 	var c cli
 	k := kong.Parse(&c, kong.Name("tongan"), kong.Description("Tongan (童安): child protection in an emergency, as events."),
-		kong.UsageOnError())
+		kong.UsageOnError(), kong.Vars{"roles": roleNames()})
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	k.BindTo(ctx, (*context.Context)(nil))
 	err := k.Run()

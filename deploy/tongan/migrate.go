@@ -3,16 +3,19 @@ package main
 import (
 	"context"
 
+	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/seal"
 	"tongan.dev/pkg/serve"
+	"tongan.dev/pkg/subject"
 	"tongan.dev/services/projector"
 )
 
 // migrateCmd prepares servers of one's own; the standalone prepares its own by itself.
 type migrateCmd struct {
 	logFlags
-	busFlags
+	NATSURL       string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus."`
+	Credentials   string `env:"TONGAN_CREDENTIALS" required:"" type:"path" help:"File with the seed of the user migration, mode 0600."`
 	ClickHouseDSN string `name:"clickhouse-dsn" env:"TONGAN_CLICKHOUSE_DSN" required:"" help:"ClickHouse as user migration, clickhouse://user:password@host:port."`
 	MaxBytes      int64  `env:"TONGAN_MAX_BYTES" required:"" help:"What all streams together may hold, in bytes; the bus reserves it."`
 	MasterKey     string `env:"TONGAN_MASTER_KEY" type:"path" help:"Create this master key file too, if it does not exist."`
@@ -26,7 +29,11 @@ func (c *migrateCmd) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	js, err := serve.Connect(c.NATSURL, "tongan-migrate", serve.NewLog(c.LogLevel))
+	credentials, err := access.LoadCredentials(c.Credentials)
+	if err != nil {
+		return err
+	}
+	js, err := serve.Connect(c.NATSURL, subject.Micro(access.Migration), serve.NewLog(c.LogLevel), credentials.ServiceOptions(access.Migration)...)
 	if err != nil {
 		return err
 	}

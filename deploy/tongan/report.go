@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -25,7 +24,7 @@ import (
 
 // reportCmd prints a bulletin.
 type reportCmd struct {
-	busFlags
+	callerFlags
 	serve.DistrictFlags
 	AsOf   string `required:"" help:"Last day that counts, YYYY-MM-DD in Asia/Shanghai."`
 	By     string `enum:"whole,district" default:"whole" help:"How to break the figures down: whole or district."`
@@ -43,15 +42,10 @@ func (c *reportCmd) Run(ctx context.Context) error {
 	defer nc.Close()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return fmt.Errorf("report: %w", err)
-	}
-	cuts, err := streamEnds(ctx, js) // what was recorded by now counts: reporting answers once all of it is projected
+	ask, err := upToNow(ctx, nc, c.AsOf)
 	if err != nil {
 		return err
 	}
-	ask := &reportingv1.GetFigures{AsOf: c.AsOf, Cuts: cuts}
 	if c.By == "district" {
 		ask.Grouping = reportingv1.Grouping_GROUPING_DISTRICT
 	}
@@ -72,6 +66,15 @@ func (c *reportCmd) Run(ctx context.Context) error {
 	default:
 		return bulletin.WriteText(os.Stdout, figures, bulletin.Lang(c.Lang), c.Draft)
 	}
+}
+
+// upToNow asks for the figures as of a day of all that was recorded by now: reporting answers once all of it is projected.
+func upToNow(ctx context.Context, nc *nats.Conn, asOf string) (*reportingv1.GetFigures, error) {
+	end := &reportingv1.End{}
+	if err := insist(ctx, nc, reporting.EndSubject, &reportingv1.GetEnd{}, end); err != nil {
+		return nil, err
+	}
+	return &reportingv1.GetFigures{AsOf: asOf, Cuts: end.GetCuts()}, nil
 }
 
 func getFigures(ctx context.Context, nc *nats.Conn, ask *reportingv1.GetFigures) (*reportingv1.Figures, error) {
@@ -102,14 +105,13 @@ func issue(ctx context.Context, nc *nats.Conn, now time.Time, admCode string, as
 	id := strings.ReplaceAll(figures.GetAsOf(), "-", "") + "-" + hex.EncodeToString(sum[:8])
 	command := &reportingv1.IssueBulletin{
 		Provenance: &eventv1.Provenance{
-			OccurredAt: timestamppb.New(now), PerformedBy: "tongan-report", AdmCode: admCode,
+			OccurredAt: timestamppb.New(now), AdmCode: admCode,
 			SourceChannel: eventv1.SourceChannel_SOURCE_CHANNEL_SYSTEM,
 		},
 		BulletinId: id, AsOf: figures.GetAsOf(), Grouping: figures.GetGrouping(), Cuts: counted.GetCuts(),
 	}
 	err = insist(ctx, nc, reporting.IssueSubject, command, newReply())
-	var refused *refusal
-	if errors.As(err, &refused) && refused.code == "409" {
+	if refused, is := errors.AsType[*refusal](err); is && refused.code == "409" {
 		return figures, nil // these very figures were published before
 	}
 	return figures, err

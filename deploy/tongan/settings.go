@@ -39,7 +39,36 @@ func loadSettings(dir string, users []string) (settings, error) {
 	if err := json.Unmarshal(text, &s); err != nil {
 		return s, fmt.Errorf("%s is damaged: %w", path, err)
 	}
-	return s, nil
+	if !s.addPasswords(users) {
+		return s, nil
+	}
+	return s, s.save(path)
+}
+
+// addPasswords makes a password for every user that has none, and reports whether there was one.
+func (s *settings) addPasswords(users []string) (added bool) {
+	for _, u := range users {
+		if s.Passwords[u] == "" {
+			s.Passwords[u], added = rand.Text(), true
+		}
+	}
+	return added
+}
+
+func (s *settings) save(path string) error {
+	text, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(path, text)
+}
+
+// writeFile writes a file that only its owner may read: aside and renamed, so that a crash leaves no half a file.
+func writeFile(path string, content []byte) error {
+	if err := errors.Join(os.WriteFile(path+".new", content, 0o600), os.Rename(path+".new", path)); err != nil {
+		return fmt.Errorf("%s cannot be written: choose another data folder with --data", path)
+	}
+	return nil
 }
 
 func newSettings(dir, path string, users []string) (settings, error) {
@@ -48,18 +77,8 @@ func newSettings(dir, path string, users []string) (settings, error) {
 		return settings{}, err
 	}
 	s := settings{MaxStore: free / 100 * storeShare, Passwords: make(map[string]string)}
-	for _, u := range users {
-		s.Passwords[u] = rand.Text()
-	}
-	text, err := json.MarshalIndent(s, "", "  ")
-	if err != nil {
-		return s, err
-	}
-	// Written aside and renamed: a crash in between leaves no half a file.
-	if err := errors.Join(os.WriteFile(path+".new", text, 0o600), os.Rename(path+".new", path)); err != nil {
-		return s, fmt.Errorf("data folder %s cannot be written: choose another with --data", dir)
-	}
-	return s, nil
+	s.addPasswords(users)
+	return s, s.save(path)
 }
 
 // freeBytes is the space that is free where a folder is.

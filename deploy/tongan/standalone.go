@@ -6,7 +6,10 @@ import (
 	"io"
 	"os"
 
+	"github.com/nats-io/nats.go"
+
 	"tongan.dev/pkg/clock"
+	"tongan.dev/services/audit"
 	"tongan.dev/services/projector"
 )
 
@@ -28,6 +31,21 @@ func (c *standaloneCmd) Run(ctx context.Context) (err error) {
 	return err
 }
 
+// operator saves a context for the first operator, and returns the way to the bus that it gives.
+func (s *system) operator(name string) (*caller, error) {
+	save := contextSaveCmd{Name: name, Credentials: s.operatorFile(), NATSURL: s.natsURL, Select: true}
+	if err := save.Run(); err != nil {
+		return nil, err
+	}
+	via, err := callerFlags{Context: name}.caller()
+	if err == nil && s.bus != nil {
+		via.opts = append(via.opts, nats.InProcessServer(s.bus))
+	}
+	return via, err
+}
+
+func (s *system) operatorFile() string { return s.credentials(audit.FirstOperatorID + ".nk") }
+
 // describe prints where everything listens and how to connect.
 func (s *system) describe(w io.Writer) {
 	fmt.Fprintf(w, "Tongan is up. Data: %s\n", s.flags.Data)
@@ -35,12 +53,13 @@ func (s *system) describe(w io.Writer) {
 	if s.bus != nil {
 		fmt.Fprintf(w, "  monitoring  http://%s/healthz\n", s.bus.MonitorAddr())
 	}
-	fmt.Fprintf(w, "    nats -s %s micro ls\n    nats -s %s sub 'tongan.evt.>' --translate 'tongan decode {{Subject}}'\n", s.natsURL, s.natsURL)
+	fmt.Fprintf(w, "    tongan context save tongan --select --nats-url %s --credentials %s\n", s.natsURL, s.operatorFile())
+	fmt.Fprint(w, "    nats micro ls\n    nats sub 'tongan.evt.>' --translate 'tongan decode {{Subject}}'\n")
 	if s.engine == nil {
 		return
 	}
-	password := s.settings.Passwords[projector.UserAnalyst]
+	password := s.settings.Passwords[projector.UserAnalystCity]
 	fmt.Fprintf(w, "  ClickHouse  http://%s  %s\n", s.engine.HTTPAddr(), s.engine.TCPAddr())
 	fmt.Fprintf(w, "    curl 'http://%s/?user=%s&password=%s' -d 'SELECT * FROM tongan.tallies LIMIT 10 FORMAT PrettyCompact'\n",
-		s.engine.HTTPAddr(), projector.UserAnalyst, password)
+		s.engine.HTTPAddr(), projector.UserAnalystCity, password)
 }

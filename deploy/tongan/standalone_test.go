@@ -15,9 +15,11 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/natstest"
 	"tongan.dev/pkg/scenario"
 	"tongan.dev/pkg/subject"
@@ -30,16 +32,16 @@ import (
 func TestStandalone(t *testing.T) {
 	t.Parallel()
 	s := startStandalone(t, t.TempDir())
-	js := s.connect(t)
-	if err := compare(sendAll(t, js), source); err != nil {
+	conns := people(t, s.operator(t))
+	if err := compare(sendAll(t, conns), source); err != nil {
 		t.Fatal(err)
 	}
-	ok := t.Run("sent again nothing changes", func(t *testing.T) { sentAgain(t, js) }) &&
+	ok := t.Run("sent again nothing changes", func(t *testing.T) { sentAgain(t, s, conns) }) &&
 		t.Run("analyst over HTTP and TCP", func(t *testing.T) { analyst(t, s) }) &&
-		t.Run("report", func(t *testing.T) { report(t, s, js) }) &&
+		t.Run("report", func(t *testing.T) { report(t, s, conns) }) &&
 		t.Run("NATS CLI", func(t *testing.T) { natsCLI(t, s) }) &&
-		t.Run("poison", func(t *testing.T) { poison(t, s, js) }) &&
-		t.Run("personal details in payloads", func(t *testing.T) { payloads(t, js) }) &&
+		t.Run("poison", func(t *testing.T) { poison(t, s) }) &&
+		t.Run("personal details in payloads", func(t *testing.T) { payloads(t, s) }) &&
 		t.Run("personal details in tables", func(t *testing.T) { tables(t, s) })
 	if err := s.end(t, syscall.SIGTERM, 20*time.Second); err != nil {
 		t.Errorf("ended with %v", err)
@@ -49,9 +51,9 @@ func TestStandalone(t *testing.T) {
 	}
 }
 
-func sizes(t *testing.T, js jetstream.JetStream) map[string]uint64 {
+func sizes(t *testing.T, s *standalone) map[string]uint64 {
 	t.Helper()
-	out := make(map[string]uint64)
+	js, out := s.as(t, access.Migration), make(map[string]uint64)
 	for _, service := range subject.Services() {
 		st, err := js.Stream(t.Context(), subject.Stream(service))
 		if err != nil {
@@ -62,13 +64,13 @@ func sizes(t *testing.T, js jetstream.JetStream) map[string]uint64 {
 	return out
 }
 
-func sentAgain(t *testing.T, js jetstream.JetStream) {
+func sentAgain(t *testing.T, s *standalone, conns map[string]*nats.Conn) {
 	t.Helper()
-	before := sizes(t, js)
-	if err := compare(sendAll(t, js), source); err != nil {
+	before := sizes(t, s)
+	if err := compare(sendAll(t, conns), source); err != nil {
 		t.Error(err)
 	}
-	if after := sizes(t, js); fmt.Sprint(after) != fmt.Sprint(before) {
+	if after := sizes(t, s); fmt.Sprint(after) != fmt.Sprint(before) {
 		t.Errorf("the streams hold %v, before %v", after, before)
 	}
 }
@@ -80,7 +82,7 @@ func analyst(t *testing.T, s *standalone) {
 		t.Errorf("phone_visits over HTTP: %s", got)
 	}
 	conn, err := clickhouse.Open(&clickhouse.Options{
-		Addr: []string{s.tcpAddr}, Auth: clickhouse.Auth{Username: projector.UserAnalyst, Password: s.password(t, projector.UserAnalyst)},
+		Addr: []string{s.tcpAddr}, Auth: clickhouse.Auth{Username: projector.UserAnalystCity, Password: s.password(t, projector.UserAnalystCity)},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -95,10 +97,10 @@ func analyst(t *testing.T, s *standalone) {
 		"SELECT * FROM tongan_g1.facts", "SELECT * FROM tongan_g1.journal", "INSERT INTO tongan_g1.facts (stream) VALUES ('x')",
 		"CREATE TABLE tongan.t (a Int8) ENGINE = Memory", "DROP VIEW tongan.tallies", "SELECT * FROM file('/etc/passwd', 'LineAsString')",
 		"SELECT file('/etc/passwd')", "SELECT * FROM url('http://127.0.0.1/', 'LineAsString')", "SELECT * FROM system.processes",
-		"SELECT * FROM system.users", "SHOW USERS", "SYSTEM SHUTDOWN", "KILL QUERY WHERE 1", "GRANT SELECT ON *.* TO analyst",
+		"SELECT * FROM system.users", "SHOW USERS", "SYSTEM SHUTDOWN", "KILL QUERY WHERE 1", "GRANT SELECT ON *.* TO analyst_city",
 		"SELECT * FROM tongan.tallies SETTINGS max_execution_time = 100000",
 	} {
-		if code, body := s.query(t, projector.UserAnalyst, refused); code == http.StatusOK {
+		if code, body := s.query(t, projector.UserAnalystCity, refused); code == http.StatusOK {
 			t.Errorf("allowed: %s: %s", refused, body)
 		}
 		if err := conn.Exec(t.Context(), refused); err == nil {
@@ -108,49 +110,50 @@ func analyst(t *testing.T, s *standalone) {
 }
 
 // report prints the figures in every form, publishes them once, and reads them again from the cut.
-func report(t *testing.T, s *standalone, js jetstream.JetStream) {
+func report(t *testing.T, s *standalone, conns map[string]*nats.Conn) {
 	t.Helper()
-	before := sizes(t, js)[subject.Reporting]
+	leader := []string{"--nats-url", s.natsURL, "--credentials", s.add(t, "leader-9", "BUREAU_LEADER")}
+	before := sizes(t, s)[subject.Reporting]
 	for format, want := range map[string]string{
 		"text": "电话巡访2633人次", "json": `"indicator":"phone_visits"`, "csv": "phone_visits,1,,2633,人次",
 	} {
 		for range 2 {
-			out, errs, err := run(t, nil, binary, "report", "--as-of", sourceAsOf, "--format", format, "--nats-url", s.natsURL)
+			out, errs, err := run(t, nil, binary, append([]string{"report", "--as-of", sourceAsOf, "--format", format}, leader...)...)
 			if err != nil || !strings.Contains(strings.ReplaceAll(out, " ", ""), want) {
 				t.Fatalf("%s: %v\n%s%s", format, err, out, errs)
 			}
 		}
 	}
-	out, errs, err := run(t, nil, binary, "report", "--as-of", sourceAsOf, "--by", "district", "--lang", "en", "--nats-url", s.natsURL)
+	out, errs, err := run(t, nil, binary, append([]string{"report", "--as-of", sourceAsOf, "--by", "district", "--lang", "en"}, leader...)...)
 	if err != nil || !strings.Contains(out, "Pengjiang") || !strings.Contains(out, "2633 phone visits") {
 		t.Fatalf("by district: %v\n%s%s", err, out, errs)
 	}
-	if n := sizes(t, js)[subject.Reporting] - before; n != 2 {
+	if n := sizes(t, s)[subject.Reporting] - before; n != 2 {
 		t.Errorf("%d bulletins were published, want one for the whole and one by district", n)
 	}
-	was := phoneVisitsReported(t, s)
+	was := phoneVisitsReported(t, leader)
 	late := &outreachv1.RecordVisit{
 		Provenance: &eventv1.Provenance{
-			OccurredAt: timestamppb.New(time.Date(2020, 2, 5, 1, 0, 0, 0, time.UTC)), PerformedBy: "worker-1", AdmCode: "440703",
+			OccurredAt: timestamppb.New(time.Date(2020, 2, 5, 1, 0, 0, 0, time.UTC)), AdmCode: "440703",
 		},
 		VisitId: "just-now", Channel: outreachv1.VisitChannel_VISIT_CHANNEL_PHONE, Outcome: outreachv1.VisitOutcome_VISIT_OUTCOME_REACHED,
 		Children: []*outreachv1.ChildSpokenAbout{{ChildId: "child-1", AdmCode: "440703"}},
 	}
-	if err := request(t.Context(), js.Conn(), "tongan.cmd.outreach.visit.record", late, newReply()); err != nil {
+	if err := request(t.Context(), conns["w-101"], "tongan.cmd.outreach.visit.record", late, newReply()); err != nil {
 		t.Fatal(err)
 	}
-	if is := phoneVisitsReported(t, s); is != was+1 { // what was answered counts, projected or not
+	if is := phoneVisitsReported(t, leader); is != was+1 { // what was answered counts, projected or not
 		t.Errorf("a visit recorded just before the report: %d, before it %d", is, was)
 	}
-	if _, _, err := run(t, nil, binary, "report", "--as-of", "2020-01-22", "--nats-url", s.natsURL); err == nil {
+	if _, _, err := run(t, nil, binary, append([]string{"report", "--as-of", "2020-01-22"}, leader...)...); err == nil {
 		t.Error("a day before the baseline was reported")
 	}
 }
 
 // phoneVisitsReported returns the figure as of 5 February as a draft says.
-func phoneVisitsReported(t *testing.T, s *standalone) int {
+func phoneVisitsReported(t *testing.T, leader []string) int {
 	t.Helper()
-	out, errs, err := run(t, nil, binary, "report", "--draft", "--as-of", "2020-02-05", "--format", "csv", "--nats-url", s.natsURL)
+	out, errs, err := run(t, nil, binary, append([]string{"report", "--draft", "--as-of", "2020-02-05", "--format", "csv"}, leader...)...)
 	if err != nil {
 		t.Fatalf("report: %v\n%s", err, errs)
 	}
@@ -163,43 +166,66 @@ func phoneVisitsReported(t *testing.T, s *standalone) int {
 	return n
 }
 
-// natsCLI does with the real NATS CLI what the README says an operator can do.
+// natsCLI does with the real NATS CLI, with contexts that the program saved, what the README says an operator and a worker can do.
 func natsCLI(t *testing.T, s *standalone) {
 	t.Helper()
 	cli := filepath.Join("..", "..", ".bin", "nats")
 	if _, err := os.Stat(cli); err != nil {
 		t.Fatalf("the NATS CLI is missing: run `make .bin/nats` (%v)", err)
 	}
-	call := func(args ...string) string {
-		out, errs, err := run(t, []string{"XDG_CONFIG_HOME=" + t.TempDir()}, cli, append([]string{"-s", s.natsURL}, args...)...)
+	env := []string{"XDG_CONFIG_HOME=" + t.TempDir()}
+	worker := s.add(t, "worker-1", "SOCIAL_WORKER", "--district", "440703")
+	for name, file := range map[string]string{"operator": filepath.Join(s.dir, "credentials", "operator-1.nk"), "worker": worker} {
+		if out, errs, err := run(t, env, binary, "context", "save", name, "--nats-url", s.natsURL, "--credentials", file); err != nil {
+			t.Fatalf("context save: %v\n%s%s", err, out, errs)
+		}
+	}
+	call := func(context string, args ...string) string {
+		out, errs, err := run(t, env, cli, append([]string{"--context", context}, args...)...)
 		if err != nil {
 			t.Fatalf("nats %v: %v\n%s%s", args, err, out, errs)
 		}
 		return out + errs
 	}
-	list := call("micro", "ls")
-	for _, name := range []string{"tongan-intake", "tongan-healthcheck", "tongan-outreach", "tongan-reporting", "tongan-projector"} {
+	list := call("operator", "micro", "ls")
+	for _, name := range []string{"tongan-intake", "tongan-healthcheck", "tongan-outreach", "tongan-reporting", "tongan-projector", "tongan-audit"} {
 		if !strings.Contains(list, name) {
 			t.Errorf("micro ls does not show %s:\n%s", name, list)
 		}
 	}
-	if info := call("micro", "info", "tongan-outreach"); !strings.Contains(info, "tongan.cmd.outreach.visit.record") {
-		t.Errorf("micro info does not show the command:\n%s", info)
+	for _, want := range []struct {
+		says string
+		args []string
+	}{
+		{"tongan.cmd.outreach.visit.record", []string{"micro", "info", "tongan-outreach"}},
+		{"tongan-outreach", []string{"micro", "stats", "tongan-outreach"}},
+		{"tongan-intake", []string{"micro", "ping", "tongan-intake"}},
+		{"TONGAN_OUTREACH", []string{"stream", "ls", "--all"}},
+		{"TONGAN_AUDIT", []string{"stream", "report"}},
+		{"tongan.evt.outreach.>", []string{"stream", "info", "TONGAN_OUTREACH"}},
+		{"Subject: tongan.evt.outreach.", []string{"stream", "get", "TONGAN_OUTREACH", "1"}},
+		{"outreach-gateway", []string{"consumer", "ls", "TONGAN_OUTREACH"}},
+		{"Acknowledgment", []string{"consumer", "info", "TONGAN_OUTREACH", "outreach-gateway"}},
+		{"outreach-gateway", []string{"consumer", "report", "TONGAN_OUTREACH"}},
+	} {
+		if out := call("operator", want.args...); !strings.Contains(out, want.says) {
+			t.Errorf("nats %v does not show %q:\n%s", want.args, want.says, out)
+		}
 	}
 	shown := make(chan string, 1)
 	go func() {
-		shown <- call("sub", "tongan.evt.>", "--count", "1", "--translate", binary+" decode {{Subject}}")
+		shown <- call("operator", "sub", "tongan.evt.>", "--count", "1", "--translate", binary+" decode {{Subject}}")
 	}()
 	natstest.Eventually(t, 10*time.Second, "the CLI has subscribed", func() bool { return subscribed(t, s) })
 	before := s.phoneVisits(t)
 	const command = `{"visitId":"cli-1","channel":"VISIT_CHANNEL_PHONE","outcome":"VISIT_OUTCOME_REACHED",
-		"provenance":{"occurredAt":"2020-02-04T02:00:00Z","performedBy":"worker-1","admCode":"440703"},
+		"provenance":{"occurredAt":"2020-02-04T02:00:00Z","admCode":"440703"},
 		"children":[{"childId":"child-1","category":"POPULATION_CATEGORY_LEFT_BEHIND","admCode":"440703"}]}`
-	first := call("req", "tongan.cmd.outreach.visit.record", command, "--raw")
+	first := call("worker", "req", "tongan.cmd.outreach.visit.record", command, "--raw")
 	natstest.Eventually(t, 2*time.Second, "the figure is one higher", func() bool {
 		return fmt.Sprint(s.phoneVisits(t)) == "2634" && before == "2633"
 	})
-	if again := call("req", "tongan.cmd.outreach.visit.record", command, "--raw"); strings.ReplaceAll(again, " ", "") != strings.ReplaceAll(first, " ", "") {
+	if again := call("worker", "req", "tongan.cmd.outreach.visit.record", command, "--raw"); strings.ReplaceAll(again, " ", "") != strings.ReplaceAll(first, " ", "") {
 		t.Errorf("the same request again is answered %s, at first %s", again, first)
 	}
 	if got := s.phoneVisits(t); got != "2634" {
@@ -238,31 +264,38 @@ func subscribed(t *testing.T, s *standalone) bool {
 }
 
 // poison puts a message on an event subject that does not decode, beside the command path: it is kept aside, and everything goes on.
-func poison(t *testing.T, s *standalone, js jetstream.JetStream) {
+func poison(t *testing.T, s *standalone) {
 	t.Helper()
 	const at = "tongan.evt.intake.case.alone.case-opened"
-	ack, err := js.Publish(t.Context(), at, []byte("neither this nor that"))
+	ack, err := s.as(t, subject.Intake).Publish(t.Context(), at, []byte("neither this nor that"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	natstest.Eventually(t, 10*time.Second, "the message is in the journal as poison", func() bool {
-		_, body := s.query(t, projector.UserAnalyst, fmt.Sprintf("SELECT kind FROM tongan.journal WHERE stream = 'TONGAN_INTAKE' AND seq = %d", ack.Sequence))
+		_, body := s.query(t, projector.UserAnalystCity, fmt.Sprintf("SELECT kind FROM tongan.journal WHERE stream = 'TONGAN_INTAKE' AND seq = %d", ack.Sequence))
 		return body == "poison"
 	})
-	dead, err := js.Stream(t.Context(), subject.StreamDead)
+	nc, err := s.operator(t).connect()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := dead.GetLastMsgForSubject(t.Context(), subject.Dead("projector", "TONGAN_INTAKE", ack.Sequence)); err != nil {
+	defer nc.Close()
+	ask := fmt.Sprintf(`{"last_by_subj":%q}`, subject.Dead("projector", "TONGAN_INTAKE", ack.Sequence))
+	m, err := nc.Request(access.APIPrefix+".STREAM.MSG.GET."+subject.StreamDead, []byte(ask), 5*time.Second)
+	if err != nil || !strings.Contains(string(m.Data), `"message"`) {
 		t.Errorf("no reference in the dead-letter stream: %v", err)
 	}
 }
 
-// payloads looks for personal details in every message of every stream, as bytes and decoded.
-func payloads(t *testing.T, js jetstream.JetStream) {
+// payloads looks for personal details in every event, as bytes and decoded. The streams of keys and of dead letters nobody may read; they
+// are searched with all other files.
+func payloads(t *testing.T, s *standalone) {
 	t.Helper()
-	for _, name := range []string{"TONGAN_INTAKE", "TONGAN_HEALTHCHECK", "TONGAN_OUTREACH", "TONGAN_REPORTING", "TONGAN_DEAD", "TONGAN_KEYS"} {
-		natstest.Each(t, js, name, func(m jetstream.Msg) {
+	for name, user := range map[string]string{
+		"TONGAN_INTAKE": access.Projector, "TONGAN_HEALTHCHECK": access.Projector, "TONGAN_OUTREACH": access.Projector,
+		"TONGAN_REPORTING": access.Projector, "TONGAN_AUDIT": subject.Audit,
+	} {
+		natstest.Each(t, s.as(t, user), name, func(m jetstream.Msg) {
 			noMarkers(t, m.Subject(), fmt.Append(nil, m.Subject(), m.Headers()))
 			noMarkers(t, m.Subject(), m.Data())
 			if text, err := decode(m.Subject(), m.Data()); err == nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/bus"
 	"tongan.dev/pkg/chengine"
 	"tongan.dev/pkg/clock"
@@ -20,6 +21,8 @@ import (
 	"tongan.dev/pkg/seal"
 	"tongan.dev/pkg/serve"
 	"tongan.dev/pkg/subject"
+	auditv1 "tongan.dev/proto/gen/tongan/audit/v1"
+	"tongan.dev/services/audit"
 	"tongan.dev/services/healthcheck"
 	"tongan.dev/services/intake"
 	"tongan.dev/services/outreach"
@@ -55,7 +58,9 @@ type system struct {
 	settings settings
 	log      *slog.Logger
 	clock    clock.Clock
+	keys     *serviceKeys
 	bus      *server.Server
+	denied   chan access.Attempt
 	engine   *chengine.Engine
 	natsURL  string
 	services *errgroup.Group
@@ -65,7 +70,7 @@ type system struct {
 
 // start starts everything, or nothing: when one part fails, those before it are stopped again.
 func start(ctx context.Context, flags systemFlags, ck clock.Clock) (*system, error) {
-	s := &system{flags: flags, log: serve.NewLog(flags.LogLevel), clock: ck, cancel: func() {}}
+	s := &system{flags: flags, log: serve.NewLog(flags.LogLevel), clock: ck, denied: make(chan access.Attempt, deniedAhead), cancel: func() {}}
 	if err := s.startAll(ctx); err != nil {
 		return nil, errors.Join(err, s.stop())
 	}
@@ -73,7 +78,7 @@ func start(ctx context.Context, flags systemFlags, ck clock.Clock) (*system, err
 }
 
 func (s *system) startAll(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{s.prepare, s.startBus, s.startEngine, s.startServices} {
+	for _, step := range []func(context.Context) error{s.prepare, s.startBus, s.startEngine, s.startServices, s.open} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -81,7 +86,7 @@ func (s *system) startAll(ctx context.Context) error {
 	return nil
 }
 
-// prepare makes the data folder, its settings and the master key.
+// prepare makes the data folder, its settings, the keys of the bus's users and the master key.
 func (s *system) prepare(context.Context) error {
 	var users []string
 	for _, u := range s.engineUsers() {
@@ -94,25 +99,27 @@ func (s *system) prepare(context.Context) error {
 	if s.flags.MasterKey == "" {
 		s.flags.MasterKey = filepath.Join(s.flags.Data, "master.key")
 	}
-	_, err = seal.CreateMaster(s.flags.MasterKey)
+	if _, err = seal.CreateMaster(s.flags.MasterKey); err != nil {
+		return err
+	}
+	s.keys, err = loadKeys(s.credentials("services"))
 	return err
+}
+
+// credentials is the path of a file or folder of credentials.
+func (s *system) credentials(name string) string {
+	return filepath.Join(s.flags.Data, "credentials", name)
 }
 
 // startBus starts the embedded bus unless there is another one, and creates the streams.
 func (s *system) startBus(ctx context.Context) error {
 	s.natsURL = s.flags.NATSURL
 	if s.natsURL == "" {
-		var err error
-		s.bus, err = bus.Start(bus.Config{
-			Dir: filepath.Join(s.flags.Data, "bus"), Port: s.flags.NATSPort, MonitorPort: s.flags.NATSHTTPPort,
-			MaxStore: s.settings.MaxStore, Log: s.log,
-		})
-		if err != nil {
+		if err := s.startEmbedded(); err != nil {
 			return err
 		}
-		s.natsURL = s.bus.ClientURL()
 	}
-	js, err := s.connect("tongan-migrate")
+	js, err := s.connect(access.Migration)
 	if err != nil {
 		return err
 	}
@@ -121,12 +128,50 @@ func (s *system) startBus(ctx context.Context) error {
 	return eventlog.Migrate(ctx, js, eventlog.StreamOptions{MaxBytes: s.settings.MaxStore / 10 * 9})
 }
 
-// connect connects to the bus: inside the process where it is embedded.
-func (s *system) connect(name string) (jetstream.JetStream, error) {
-	if s.bus != nil {
-		return serve.Connect(s.natsURL, name, s.log, nats.InProcessServer(s.bus))
+// startEmbedded starts the bus. It listens once everything is up: before, nobody could be let in.
+func (s *system) startEmbedded() (err error) {
+	conf := access.Conf(access.Users(), func(user string) string { return s.keys.users[user].Public() }, s.keys.issuer.Public())
+	s.bus, err = bus.Start(bus.Config{
+		Dir: filepath.Join(s.flags.Data, "bus"), Port: s.flags.NATSPort, Shut: true, MonitorPort: s.flags.NATSHTTPPort,
+		MaxStore: s.settings.MaxStore, Log: s.log, Access: conf, Denied: s.deny,
+	})
+	return err
+}
+
+// deniedAhead is how many denials wait to be put on the audit trail; what is more is lost, the bus does not wait.
+const deniedAhead = 256
+
+// deny hands on what the bus denied.
+func (s *system) deny(d bus.Denial) {
+	a := access.Attempt{Key: d.Key, Subject: d.Subject}
+	if d.Subscribe {
+		a.Action, a.Denied = auditv1.BusAction_BUS_ACTION_SUBSCRIBE, access.Denied{Field: "subject", Rule: "is not one the connection may subscribe"}
+	} else {
+		a.Action, a.Denied = auditv1.BusAction_BUS_ACTION_PUBLISH, access.Denied{Field: "subject", Rule: "is not one the connection may publish"}
 	}
-	return serve.Connect(s.natsURL, name, s.log)
+	select {
+	case s.denied <- a:
+	default:
+	}
+}
+
+// open lets callers come to the embedded bus.
+func (s *system) open(context.Context) error {
+	if s.bus == nil {
+		return nil
+	}
+	err := bus.Open(s.bus)
+	s.natsURL = s.bus.ClientURL()
+	return err
+}
+
+// connect connects to the bus as one of its users: inside the process where it is embedded.
+func (s *system) connect(user string) (jetstream.JetStream, error) {
+	opts := s.keys.users[user].ServiceOptions(user)
+	if s.bus != nil {
+		opts = append(opts, nats.InProcessServer(s.bus))
+	}
+	return serve.Connect(s.natsURL, subject.Micro(user), s.log, opts...)
 }
 
 // startEngine starts the ClickHouse engine unless there is another ClickHouse, and creates the tables.
@@ -150,7 +195,7 @@ func (s *system) startEngine(ctx context.Context) error {
 
 // engineUsers are the users of the engine, with their passwords once the settings are loaded.
 func (s *system) engineUsers() []chengine.User {
-	return projector.Users(func(name string) string { return s.settings.Passwords[name] })
+	return projector.Users(s.flags.Districts, func(name string) string { return s.settings.Passwords[name] })
 }
 
 // dsn is the address of ClickHouse for one of its users.
@@ -166,6 +211,13 @@ func (s *system) startServices(ctx context.Context) error {
 	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.services, s.ended = errgroup.WithContext(ctx)
 	key := seal.File{Path: s.flags.MasterKey}
+	keeps := audit.Config{
+		Issuer: s.keys.path(issuerName), SystemCredentials: s.keys.path(access.System), FirstOperator: s.operatorFile(), Denied: s.denied,
+	}
+	s.run(subject.Audit, func(rt *serve.Runtime) error {
+		rt.Clock = clock.Wall{} // who was let in, and when, is never a replay
+		return audit.Run(s.ended, rt, keeps)
+	})
 	s.run(subject.Intake, func(rt *serve.Runtime) error { return intake.Run(s.ended, rt, intake.Config{MasterKey: key}) })
 	s.run(subject.HealthCheck, func(rt *serve.Runtime) error { return healthcheck.Run(s.ended, rt, healthcheck.Config{}) })
 	s.run(subject.Outreach, func(rt *serve.Runtime) error { return outreach.Run(s.ended, rt, outreach.Config{MasterKey: key}) })
@@ -175,12 +227,12 @@ func (s *system) startServices(ctx context.Context) error {
 	s.run(projector.Name, func(rt *serve.Runtime) error {
 		return projector.Serve(s.ended, rt, projector.ServiceConfig{DSN: s.dsn(projector.UserProjector)})
 	})
-	return s.awaitReady(append(subject.Services(), projector.Name))
+	return s.awaitReady(append(subject.Services(), projector.Name, subject.Audit))
 }
 
 func (s *system) run(name string, service func(rt *serve.Runtime) error) {
 	s.services.Go(func() error {
-		js, err := s.connect(subject.Micro(name))
+		js, err := s.connect(name)
 		if err != nil {
 			return err
 		}
@@ -193,9 +245,9 @@ func (s *system) run(name string, service func(rt *serve.Runtime) error) {
 	})
 }
 
-// awaitReady waits until every service answers a ping.
+// awaitReady waits until every service says that it takes requests.
 func (s *system) awaitReady(names []string) error {
-	js, err := s.connect("tongan-ready")
+	js, err := s.connect(access.Migration)
 	if err != nil {
 		return err
 	}

@@ -97,6 +97,8 @@ type Command struct {
 	Aggregate string
 	// Body is the command message; its personal fields are cleared.
 	Body Event
+	// Covers refuses a district that the caller may not act in; nil means the caller may act everywhere.
+	Covers func(admCode string) error
 	// Sealed holds the personal fields by their path in the command, for example details or children[2].note.
 	Sealed map[string]*eventv1.Sealed
 }
@@ -132,6 +134,8 @@ type Folded[S any] struct {
 	State S
 	// Revision is the sequence of the last event folded in.
 	Revision uint64
+	// AdmCode is the district the aggregate lies in: the one its first event names.
+	AdmCode  string
 	receipts map[string]receipt
 }
 
@@ -142,6 +146,9 @@ func (d Decider[S]) Fold(events []Recorded) (Folded[S], error) {
 		var known bool
 		if f.State, known = d.Evolve(f.State, e.Event); !known {
 			return f, fmt.Errorf("%w: %s at sequence %d", ErrUnknownEvent, e.Event.ProtoReflect().Descriptor().FullName(), e.Sequence)
+		}
+		if f.Revision == 0 {
+			f.AdmCode = e.Event.GetProvenance().GetAdmCode()
 		}
 		f.Revision = e.Sequence
 		if p := e.Event.GetProvenance(); p.GetCommandId() != "" {
@@ -195,6 +202,11 @@ func attempt[S any](ctx context.Context, log Log, d Decider[S], id string, cmd C
 	f, err := d.Fold(stored)
 	if err != nil {
 		return nil, fmt.Errorf("fold %s: %w", cmd.Aggregate, err)
+	}
+	if cmd.Covers != nil {
+		if err := cmd.Covers(f.AdmCode); err != nil {
+			return nil, err
+		}
 	}
 	if r, seen := f.receipts[cmd.ID]; seen {
 		if !bytes.Equal(r.digest, cmd.Digest) {

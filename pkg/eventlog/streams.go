@@ -23,9 +23,10 @@ type StreamOptions struct {
 // shares of MaxBytes, in hundredths.
 const (
 	shareIntake      = 20
-	shareHealthCheck = 40
+	shareHealthCheck = 38
 	shareOutreach    = 30
-	shareReporting   = 4
+	shareReporting   = 2
+	shareAudit       = 4
 	shareDead        = 2
 	shareKeys        = 4
 )
@@ -37,6 +38,7 @@ func Streams(o StreamOptions) []jetstream.StreamConfig {
 		eventStream(o, subject.HealthCheck, shareHealthCheck),
 		eventStream(o, subject.Outreach, shareOutreach),
 		eventStream(o, subject.Reporting, shareReporting),
+		eventStream(o, subject.Audit, shareAudit),
 		stream(o, subject.StreamDead, subject.AllDead, shareDead),
 		keyStream(o),
 	}

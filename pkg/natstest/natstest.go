@@ -19,15 +19,11 @@ import (
 // MaxStore is what the streams of a test may reserve, in bytes.
 const MaxStore = 4 << 30
 
-// Run starts a server with JetStream and SyncAlways, without streams.
+// Run starts a server with JetStream, SyncAlways and the accounts of package access, without streams. Who connects without credentials is
+// in the services' account and may do everything there.
 func Run(tb testing.TB) *server.Server {
 	tb.Helper()
-	s, err := bus.Start(bus.Config{Dir: tb.TempDir(), MaxStore: MaxStore, MonitorPort: -1})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { stop(s) })
-	return s
+	return newFleet(tb).start(tb, bus.Config{Dir: tb.TempDir(), MaxStore: MaxStore, MonitorPort: -1})
 }
 
 // Bus starts a server, creates the streams, and returns a connection to it.
@@ -47,21 +43,13 @@ func Cluster(tb testing.TB, n int) ([]*server.Server, jetstream.JetStream) {
 		routes[i] = fmt.Sprintf("127.0.0.1:%d", p)
 	}
 	servers := make([]*server.Server, n)
+	f := newFleet(tb)
 	for i := range servers {
-		s, err := bus.Start(bus.Config{
+		servers[i] = f.start(tb, bus.Config{
 			Name: fmt.Sprintf("n%d", i+1), Dir: tb.TempDir(), MaxStore: MaxStore, MonitorPort: -1,
 			Cluster: "test", ClusterPort: ports[i], Routes: routes,
 		})
-		if err != nil {
-			tb.Fatal(err)
-		}
-		servers[i] = s
 	}
-	tb.Cleanup(func() {
-		for _, s := range servers {
-			stop(s)
-		}
-	})
 	js := Connect(tb, servers[0].ClientURL())
 	Eventually(tb, 30*time.Second, "the cluster has a leader", func() bool {
 		for _, s := range servers {

@@ -209,6 +209,7 @@ func checkPersonal(m protoreflect.MessageDescriptor, sealed bool, seen map[proto
 func digest(c decider.Event) ([]byte, error) {
 	clean := proto.Clone(c).(decider.Event)
 	clean.GetProvenance().CommandDigest = nil
+	clean.GetProvenance().RecordedBy = ""
 	clearPersonal(clean.ProtoReflect())
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(clean)
 	if err != nil {

@@ -221,8 +221,8 @@ func FuzzDecode(f *testing.F) {
 		err := decode(asked{data: data, contentType: contentType}, body)
 		if err == nil {
 			cmd, again := body, proto.CloneOf(body)
-			_, err = a.admit(rt, cmd)
-			if _, second := a.admit(rt, again); textOf(err) != textOf(second) {
+			_, err = a.admit(t.Context(), rt, cmd)
+			if _, second := a.admit(t.Context(), rt, again); textOf(err) != textOf(second) {
 				t.Errorf("told %q, and the second time %q", textOf(err), textOf(second))
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/seal"
@@ -22,6 +23,7 @@ type Endpoint struct {
 	subject string
 	request protoreflect.FullName
 	invalid error // why it must not be offered
+	exports bool  // whether its answers are put on the audit trail
 	answer  func(ctx context.Context, rt *Runtime, req micro.Request) (proto.Message, error)
 }
 
@@ -76,7 +78,7 @@ func Handle[C decider.Event](log *eventlog.Log, verb string, id func(C) string,
 			if err := decode(req, body); err != nil {
 				return nil, err
 			}
-			cmd, err := a.admit(rt, body)
+			cmd, err := a.admit(ctx, rt, body)
 			if err != nil {
 				return nil, err
 			}
@@ -89,7 +91,13 @@ func Handle[C decider.Event](log *eventlog.Log, verb string, id func(C) string,
 	}
 }
 
-// Query is the endpoint of a query.
+// Exports has the answers of a query put on the audit trail, as data about many given to somebody.
+func (e Endpoint) Exports() Endpoint {
+	e.exports = true
+	return e
+}
+
+// Query is the endpoint of a query. An answer that names a place the caller is not bound to is not given.
 func Query[Q, A proto.Message](subject string, answer func(ctx context.Context, q Q) (A, error)) Endpoint {
 	return Endpoint{
 		subject: subject,
@@ -102,7 +110,11 @@ func Query[Q, A proto.Message](subject string, answer func(ctx context.Context, 
 			if err := validate(q); err != nil {
 				return nil, err
 			}
-			return answer(ctx, q)
+			a, err := answer(ctx, q)
+			if err != nil {
+				return nil, err
+			}
+			return a, checkPlaces(CallerOf(ctx), a.ProtoReflect(), false)
 		},
 	}
 }
@@ -118,11 +130,14 @@ func nameOf[M proto.Message]() protoreflect.FullName {
 }
 
 // admit checks a command against the contract and the rules that all services share.
-func (a admission[C]) admit(rt *Runtime, body C) (decider.Command, error) {
+func (a admission[C]) admit(ctx context.Context, rt *Runtime, body C) (decider.Command, error) {
+	p, caller := body.GetProvenance(), CallerOf(ctx)
+	if p != nil && p.GetPerformedBy() == "" {
+		p.PerformedBy = caller.ID
+	}
 	if err := validate(body); err != nil {
 		return decider.Command{}, err
 	}
-	p := body.GetProvenance()
 	if p.GetCommandId() == "" {
 		if a.creates == nil {
 			return decider.Command{}, &BadInput{"provenance.command_id", "is required: the command does not name what it creates"}
@@ -139,6 +154,13 @@ func (a admission[C]) admit(rt *Runtime, body C) (decider.Command, error) {
 	if err := checkDistricts("", body.ProtoReflect(), rt.Districts); err != nil {
 		return decider.Command{}, err
 	}
+	if err := checkPlaces(caller, body.ProtoReflect(), true); err != nil {
+		return decider.Command{}, err
+	}
+	if err := caller.Enters(p, func(id string) (access.Caller, bool) { return rt.Callers.ByID(ctx, id) }); err != nil {
+		return decider.Command{}, err
+	}
+	p.RecordedBy = caller.ID
 	if a.prepare != nil {
 		a.prepare(body)
 	}
@@ -146,7 +168,9 @@ func (a admission[C]) admit(rt *Runtime, body C) (decider.Command, error) {
 	if err != nil {
 		return decider.Command{}, err
 	}
-	return decider.Command{At: now, ID: p.GetCommandId(), Digest: sum, Body: body}, nil
+	return decider.Command{
+		At: now, ID: p.GetCommandId(), Digest: sum, Body: body, Covers: func(admCode string) error { return caller.Covers(admCode, "") },
+	}, nil
 }
 
 // seal moves the personal fields of the command out of its body, sealed. A command type without Seals has none, see checkPersonal.
@@ -187,7 +211,10 @@ func encode(req micro.Request, m proto.Message) ([]byte, string, error) {
 func status(err error) (code string, tell bool) {
 	var bad *BadInput
 	var refused *decider.Refusal
+	var denied *access.Denied
 	switch {
+	case errors.As(err, &denied):
+		return "403", true
 	case errors.Is(err, errTooLarge):
 		return "413", true
 	case errors.As(err, &bad):

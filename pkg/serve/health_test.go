@@ -7,12 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
-	"tongan.dev/pkg/bus"
 	"tongan.dev/pkg/natstest"
+	"tongan.dev/pkg/subject"
 )
 
 // free is an address nobody listens at.
@@ -39,18 +40,16 @@ func health(t *testing.T, addr string) int {
 
 func TestAProcessIsHealthyAsLongAsItsBusIs(t *testing.T) {
 	t.Parallel()
-	s, err := bus.Start(bus.Config{Dir: t.TempDir(), MaxStore: natstest.MaxStore, MonitorPort: -1})
-	if err != nil {
-		t.Fatal(err)
+	s := natstest.Run(t)
+	cfg := Config{
+		NATSURL: s.ClientURL(), Credentials: natstest.Credentials(t, s.ClientURL(), subject.Intake), HealthAddr: free(t), LogLevel: slog.LevelError + 1,
 	}
-	defer s.Shutdown()
-	cfg := Config{NATSURL: s.ClientURL(), HealthAddr: free(t), LogLevel: slog.LevelError + 1}
 	cfg.Districts = []string{"440703"}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	given := make(chan *Runtime, 1)
 	go func() {
-		ended <- process(ctx, "one", cfg, func(rt *Runtime) error {
+		ended <- process(ctx, subject.Intake, cfg, func(rt *Runtime) error {
 			given <- rt
 			<-ctx.Done()
 			return fmt.Errorf("one: %w", ctx.Err())
@@ -75,8 +74,9 @@ func TestAProcessIsHealthyAsLongAsItsBusIs(t *testing.T) {
 func TestAProcessThatCannotStartSaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	run := func(*Runtime) error { return errors.New("it runs") }
-	nobody := "nats://" + free(t)
-	err := process(t.Context(), "one", Config{NATSURL: nobody, LogLevel: slog.LevelError + 1}, run)
+	there, nobody := natstest.Run(t).ClientURL(), "nats://"+free(t)
+	credentials := natstest.Credentials(t, there, subject.Intake)
+	err := process(t.Context(), subject.Intake, Config{NATSURL: nobody, Credentials: credentials, LogLevel: slog.LevelError + 1}, run)
 	if err == nil || !strings.Contains(err.Error(), "no bus at "+nobody) || !strings.Contains(err.Error(), "--nats-url") {
 		t.Errorf("without a bus: %v", err)
 	}
@@ -86,8 +86,15 @@ func TestAProcessThatCannotStartSaysWhatToDo(t *testing.T) {
 	}
 	defer func() { _ = l.Close() }()
 	taken := l.Addr().String()
-	err = process(t.Context(), "one", Config{NATSURL: natstest.Run(t).ClientURL(), HealthAddr: taken, LogLevel: slog.LevelError + 1}, run)
+	err = process(t.Context(), subject.Intake, Config{NATSURL: there, Credentials: credentials, HealthAddr: taken, LogLevel: slog.LevelError + 1}, run)
 	if err == nil || !strings.Contains(err.Error(), "health address "+taken) {
 		t.Errorf("without a place for health: %v", err)
+	}
+	if err := os.Chmod(credentials, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	err = process(t.Context(), subject.Intake, Config{NATSURL: there, Credentials: credentials, LogLevel: slog.LevelError + 1}, run)
+	if err == nil || !strings.Contains(err.Error(), "others may read the file") {
+		t.Errorf("with credentials that others may read: %v", err)
 	}
 }

@@ -47,13 +47,13 @@ func TestInstantsAndDaysThatAreNone(t *testing.T) {
 	} {
 		v := visit()
 		v.Provenance.OccurredAt = at
-		if _, err := record.admit(rt, v); err == nil || !strings.Contains(err.Error(), "provenance.occurred_at") {
+		if _, err := record.admit(t.Context(), rt, v); err == nil || !strings.Contains(err.Error(), "provenance.occurred_at") {
 			t.Errorf("occurred_at %v: %v", at, err)
 		}
 		s := &outreachv1.RequestSupport{
 			Provenance: visit().GetProvenance(), SupportId: "s1", Kind: outreachv1.SupportKind_SUPPORT_KIND_MEALS, ChildId: "c1", ProviderOrg: "o1", DueAt: at,
 		}
-		if _, err := request.admit(rt, s); err == nil || !strings.Contains(err.Error(), "due_at") {
+		if _, err := request.admit(t.Context(), rt, s); err == nil || !strings.Contains(err.Error(), "due_at") {
 			t.Errorf("due_at %v: %v", at, err)
 		}
 	}
@@ -61,7 +61,7 @@ func TestInstantsAndDaysThatAreNone(t *testing.T) {
 	for _, day := range []string{"0001-01-01", "2020-02-30", "2149-01-01", "2020-13-01"} {
 		v := &outreachv1.VoidVisit{Provenance: visit().GetProvenance(), VisitId: "v1", WorkerId: "w1", VisitedOn: day}
 		v.Provenance.CommandId, v.Provenance.Reason = "k1", "WRONG_CHILD"
-		if _, err := void.admit(rt, v); err == nil || !strings.Contains(err.Error(), "visited_on") {
+		if _, err := void.admit(t.Context(), rt, v); err == nil || !strings.Contains(err.Error(), "visited_on") {
 			t.Errorf("visited_on %s: %v", day, err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/clock"
 	"tongan.dev/pkg/eventlog"
 )
@@ -27,7 +29,9 @@ const Version = "0.1.0"
 
 // Config is what every service process is told by flags and environment.
 type Config struct {
-	NATSURL string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus."`
+	NATSURL     string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus."`
+	Credentials string `env:"TONGAN_CREDENTIALS" required:"" type:"path" help:"File with the seed of the service's NKey, mode 0600."`
+	SecurityFlags
 	DistrictFlags
 	LogLevel   slog.Level `env:"TONGAN_LOG_LEVEL" default:"info" help:"Least level that is logged: debug, info, warn, error."`
 	HealthAddr string     `env:"TONGAN_HEALTH_ADDR" help:"Where to answer /healthz over HTTP, for example 127.0.0.1:8080; empty means nowhere."`
@@ -44,6 +48,16 @@ type Runtime struct {
 	Clock     clock.Clock
 	Log       *slog.Logger
 	Districts []string
+	// Callers knows who calls; nil means what the audit stream says.
+	Callers Callers
+}
+
+// Callers knows who calls.
+type Callers interface {
+	// ByKey returns the caller with a public NKey.
+	ByKey(ctx context.Context, key string) (access.Caller, bool)
+	// ByID returns the caller with an id.
+	ByID(ctx context.Context, id string) (access.Caller, bool)
 }
 
 // NewLog returns a logger that writes text to standard error. What is logged is ids, codes and counts, never personal data.
@@ -51,7 +65,8 @@ func NewLog(level slog.Level) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 }
 
-// Connect connects to the bus under a name. Errors that the server reports later, such as denied permissions, are logged.
+// Connect connects to the bus under a name. Errors that the server reports later, such as denied permissions, are logged. With
+// nats.InProcessServer the URL is a name only, and there is no TLS; otherwise see [SecurityFlags.NATSOptions].
 func Connect(url, name string, log *slog.Logger, opts ...nats.Option) (jetstream.JetStream, error) {
 	opts = append([]nats.Option{
 		nats.Name(name),
@@ -62,7 +77,11 @@ func Connect(url, name string, log *slog.Logger, opts ...nats.Option) (jetstream
 			log.Error("bus reports an error", "connection", name, "error", err)
 		}),
 	}, opts...)
-	nc, err := nats.Connect(url, opts...)
+	at := url
+	if inProcess(opts) {
+		at, opts = strings.ReplaceAll(url, "tls://", "nats://"), append(opts, withoutTLS)
+	}
+	nc, err := nats.Connect(at, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("no bus at %s (%w): start it, or name another with --nats-url", url, err)
 	}
@@ -93,7 +112,15 @@ func Main[C any](name string, run func(ctx context.Context, rt *Runtime, cfg C) 
 
 func process(ctx context.Context, name string, cfg Config, run func(*Runtime) error) error {
 	log := NewLog(cfg.LogLevel)
-	js, err := Connect(cfg.NATSURL, name, log)
+	credentials, err := access.LoadCredentials(cfg.Credentials)
+	if err != nil {
+		return err
+	}
+	opts, err := cfg.NATSOptions(cfg.NATSURL)
+	if err != nil {
+		return err
+	}
+	js, err := Connect(cfg.NATSURL, name, log, append(opts, credentials.ServiceOptions(name)...)...)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,9 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
+	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/subject"
+	auditv1 "tongan.dev/proto/gen/tongan/audit/v1"
 )
 
 // Limits of every service.
@@ -28,7 +30,7 @@ const (
 
 // Run offers endpoints under the name of a service until ctx ends; then it takes no new requests and finishes those under way.
 func Run(ctx context.Context, rt *Runtime, name, description string, endpoints []Endpoint) error {
-	r := &running{rt: rt, slots: make(chan struct{}, atOnce), stats: make(map[string]*stats)}
+	r := &running{rt: rt, slots: make(chan struct{}, atOnce), stats: make(map[string]*stats), attempts: access.NewAttempts(rt.JS)}
 	for _, e := range endpoints {
 		if e.invalid != nil {
 			return fmt.Errorf("endpoint %s: %w", e, e.invalid)
@@ -37,6 +39,13 @@ func Run(ctx context.Context, rt *Runtime, name, description string, endpoints [
 	}
 	if _, err := rt.JS.AccountInfo(ctx); err != nil {
 		return fmt.Errorf("service %s: JetStream does not answer: %w", name, err)
+	}
+	if len(endpoints) > 0 && rt.Callers == nil {
+		registry, err := access.Follow(ctx, rt.JS, rt.Log)
+		if err != nil {
+			return fmt.Errorf("service %s: %w", name, err)
+		}
+		rt.Callers = registry
 	}
 	before := rt.JS.Conn().NumSubscriptions()
 	svc, err := micro.AddService(rt.JS.Conn(), micro.Config{
@@ -79,6 +88,8 @@ type running struct {
 	slots chan struct{}
 	wg    sync.WaitGroup
 	stats map[string]*stats // by subject; not changed after the start
+	// attempts writes down what was refused to callers.
+	attempts *access.Attempts
 }
 
 // stats are what STATS shows of an endpoint in its field data. The library's own counters of errors and time are not used: it reads them
@@ -118,18 +129,45 @@ func (r *running) answer(e Endpoint, req micro.Request) {
 			r.refuse(e, req, errPanic)
 		}
 	}()
-	reply, err := e.answer(ctx, r.rt, req)
+	caller, err := identify(ctx, r.rt, req)
+	if err == nil {
+		err = caller.May(e.subject)
+	}
 	if err != nil {
-		r.refuse(e, req, err)
+		r.deny(ctx, e, req, caller, err)
+		return
+	}
+	reply, err := e.answer(withCaller(ctx, caller), r.rt, req)
+	if err != nil {
+		r.deny(ctx, e, req, caller, err)
 		return
 	}
 	payload, contentType, err := encode(req, reply)
+	if err == nil && e.exports {
+		err = access.Record(ctx, r.rt.JS, caller.ID, &auditv1.DataExported{
+			Provenance: access.Provenance(caller, r.rt.Clock.Now(), ""), Subject: e.subject, SizeBytes: uint64(len(payload)),
+		})
+	}
 	if err != nil {
 		r.refuse(e, req, err)
 		return
 	}
 	r.stats[e.subject].answered.Add(1)
 	r.respond(e, req, nats.Header{"Content-Type": {contentType}}, payload)
+}
+
+// deny refuses, and writes it down where it is a matter of rights.
+func (r *running) deny(ctx context.Context, e Endpoint, req micro.Request, caller access.Caller, err error) {
+	r.refuse(e, req, err)
+	denied, is := errors.AsType[*access.Denied](err)
+	if !is {
+		return
+	}
+	key, _ := connection(req)
+	attempt := access.Attempt{Caller: caller, Key: key, Action: auditv1.BusAction_BUS_ACTION_REQUEST, Subject: e.subject, Denied: *denied}
+	if err := r.attempts.Refused(ctx, r.rt.Clock.Now(), attempt); err != nil {
+		r.rt.Log.Error("refused attempt is not on the audit trail", "endpoint", e.subject, "error", err)
+	}
 }
 
 // errPanic stands for a request whose handling ended in a panic.

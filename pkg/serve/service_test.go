@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/natstest"
@@ -25,6 +26,7 @@ import (
 	"tongan.dev/pkg/serve"
 	"tongan.dev/pkg/servetest"
 	"tongan.dev/pkg/subject"
+	auditv1 "tongan.dev/proto/gen/tongan/audit/v1"
 	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
 	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
 	outreachv1 "tongan.dev/proto/gen/tongan/outreach/v1"
@@ -285,17 +287,18 @@ func TestStatisticsCountWhatBecameOfRequests(t *testing.T) {
 func TestARequestUnderWayIsAnsweredAtTheEnd(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	inbox, err := s.JS.Conn().SubscribeSync(s.JS.Conn().NewInbox())
+	caller := s.As(t, access.Caller{ID: "w1", Role: auditv1.Role_ROLE_SOCIAL_WORKER})
+	inbox, err := caller.SubscribeSync(caller.NewInbox())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.JS.Conn().PublishRequest(askCase, inbox.Subject, inProtobuf(t, &intakev1.GetCase{CaseId: "slow"})); err != nil {
+	if err := caller.PublishRequest(askCase, inbox.Subject, inProtobuf(t, &intakev1.GetCase{CaseId: "slow"})); err != nil {
 		t.Fatal(err)
 	}
 	<-s.came
 	s.end()
 	natstest.Eventually(t, 10*time.Second, "the service takes no requests", func() bool {
-		_, err := s.JS.Conn().Request(askCase, inProtobuf(t, &intakev1.GetCase{CaseId: "c1"}), time.Second)
+		_, err := caller.Request(askCase, inProtobuf(t, &intakev1.GetCase{CaseId: "c1"}), time.Second)
 		return errors.Is(err, nats.ErrNoResponders)
 	})
 	close(s.held)
@@ -314,7 +317,8 @@ func TestARequestThatDoesNotEndIsGivenUp(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	defer close(s.held)
-	if err := s.JS.Conn().PublishRequest(askCase, s.JS.Conn().NewInbox(), inProtobuf(t, &intakev1.GetCase{CaseId: "slow"})); err != nil {
+	caller := s.As(t, access.Caller{ID: "w1", Role: auditv1.Role_ROLE_SOCIAL_WORKER})
+	if err := caller.PublishRequest(askCase, caller.NewInbox(), inProtobuf(t, &intakev1.GetCase{CaseId: "slow"})); err != nil {
 		t.Fatal(err)
 	}
 	<-s.came

@@ -31,8 +31,10 @@ var Now = time.Date(2020, 2, 6, 0, 0, 0, 0, time.UTC)
 
 // Client asks a service that runs on a bus of its own.
 type Client struct {
-	JS    jetstream.JetStream
-	Clock *clock.Replay
+	// JS may do everything in the services' account. Requests over it come from nobody.
+	JS      jetstream.JetStream
+	Clock   *clock.Replay
+	callers *callers
 }
 
 // Run starts a service on a new bus; it ends with the test. A service that ends with an error fails the test.
@@ -44,12 +46,14 @@ func Run[C any](tb testing.TB, name string, run func(context.Context, *serve.Run
 // RunOn starts a service on a bus that runs already.
 func RunOn[C any](tb testing.TB, js jetstream.JetStream, name string, run func(context.Context, *serve.Runtime, C) error, cfg C) *Client {
 	tb.Helper()
-	c := &Client{JS: js, Clock: &clock.Replay{}}
+	c := &Client{JS: js, Clock: &clock.Replay{}, callers: newCallers(tb, js.Conn())}
 	c.Clock.Advance(Now)
 	log := slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, &serve.Runtime{JS: js, Clock: c.Clock, Log: log, Districts: Districts}, cfg) }()
+	go func() {
+		ended <- run(ctx, &serve.Runtime{JS: js, Clock: c.Clock, Log: log, Districts: Districts, Callers: c.callers}, cfg)
+	}()
 	tb.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
@@ -82,7 +86,7 @@ type Reply struct {
 	ContentType string
 }
 
-// Ask sends bytes and returns the reply.
+// Ask sends bytes and returns the reply. The caller is who performed what a command is about, in a role that has it.
 func (c *Client) Ask(tb testing.TB, subj string, payload []byte, headers ...string) Reply {
 	tb.Helper()
 	m := nats.NewMsg(subj)
@@ -90,7 +94,7 @@ func (c *Client) Ask(tb testing.TB, subj string, payload []byte, headers ...stri
 	for i := 0; i+1 < len(headers); i += 2 {
 		m.Header.Set(headers[i], headers[i+1])
 	}
-	r, err := c.JS.Conn().RequestMsg(m, 15*time.Second)
+	r, err := c.callers.conn(tb, subj, payload).RequestMsg(m, 15*time.Second)
 	if err != nil {
 		tb.Fatalf("%s: %v", subj, err)
 	}

@@ -19,6 +19,10 @@ const (
 	Reporting   = "reporting"
 )
 
+// Audit is the service that keeps who may call and what was done with it. Its stream is no part of [Services]: its events are neither
+// projected nor shown to readers of events.
+const Audit = "audit"
+
 // Streams beside those of the services.
 const (
 	// StreamDead holds references to messages that could not be processed.
@@ -37,7 +41,7 @@ const (
 	AllKeys = "tongan.keys.>"
 )
 
-// Services returns the services that own a stream.
+// Services returns the services that own a stream whose events are projected and may be read.
 func Services() []string { return []string{Intake, HealthCheck, Outreach, Reporting} }
 
 var idPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
@@ -51,6 +55,51 @@ func Stream(service string) string { return "TONGAN_" + strings.ToUpper(service)
 
 // Events returns the subject filter of all events of a service, which is what its stream holds.
 func Events(service string) string { return "tongan.evt." + service + ".>" }
+
+// The caller is registered, and what it did is recorded, under these kinds of aggregates of the service audit.
+var (
+	// Caller is somebody who may call; its id is caller_id.
+	Caller = Aggregate{Audit, "caller"}
+	// Trail is what a caller did; its id is the caller's, or the public NKey where no caller is known by it.
+	Trail = Aggregate{Audit, "trail"}
+)
+
+// AllCallers matches every event about a caller.
+func AllCallers() string { return "tongan.evt." + Caller.Service + "." + Caller.Name + ".>" }
+
+// Commands returns the subject filter of all commands to a service.
+func Commands(service string) string { return "tongan.cmd." + service + ".>" }
+
+// Queries returns the subject filter of all queries to a service.
+func Queries(service string) string { return "tongan.qry." + service + ".>" }
+
+// Inbox returns the prefix of the replies to one connection: a service's name or a caller's public NKey.
+func Inbox(owner string) string { return "_INBOX." + owner }
+
+// Discovery returns the subjects on which a micro service answers who it is: all of them, those of its name, and its own.
+func Discovery(service string) []string {
+	const all = "$SRV.*"
+	return []string{all, all + "." + Micro(service), all + "." + Micro(service) + ".*"}
+}
+
+// API returns a subject of JetStream's interface, for example $JS.API.STREAM.INFO.TONGAN_INTAKE.
+func API(operation string, of ...string) string {
+	return strings.Join(append([]string{"$JS.API", operation}, of...), ".")
+}
+
+// Subjects of the server's own interface.
+const (
+	// Callout is where a server asks whether to let a connection in.
+	Callout = "$SYS.REQ.USER.AUTH"
+	// Connections is where every server tells its connections.
+	Connections = "$SYS.REQ.SERVER.PING.CONNZ"
+)
+
+// Kick returns where a server is told to end a connection.
+func Kick(serverID string) string { return "$SYS.REQ.SERVER." + serverID + ".KICK" }
+
+// Ack returns the subject filter of acknowledgements to a consumer.
+func Ack(stream, consumer string) string { return "$JS.ACK." + stream + "." + consumer + ".>" }
 
 // Micro returns the name under which a service is discovered, for example tongan-intake.
 func Micro(service string) string { return "tongan-" + service }
@@ -69,6 +118,23 @@ func Key(keyID string) string { return "tongan.keys." + keyID }
 // Dead returns the subject of a reference to a message that reader could not process; there is one for each message and reader.
 func Dead(reader, stream string, sequence uint64) string {
 	return "tongan.dead." + reader + "." + stream + "." + strconv.FormatUint(sequence, 10)
+}
+
+// AllDeadOf matches the references that a reader makes to messages of a stream; either may be "*".
+func AllDeadOf(reader, stream string) string { return "tongan.dead." + reader + "." + stream + ".*" }
+
+// Matches reports whether a subject without wildcards is one that a filter matches.
+func Matches(filter, subject string) bool {
+	f, s := strings.Split(filter, "."), strings.Split(subject, ".")
+	for i, token := range f {
+		if token == ">" {
+			return len(s) > i
+		}
+		if i >= len(s) || token != "*" && token != s[i] {
+			return false
+		}
+	}
+	return len(f) == len(s)
 }
 
 // Aggregate is a kind of aggregate of one service, for example {intake case}.

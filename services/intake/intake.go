@@ -6,11 +6,13 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/seal"
 	"tongan.dev/pkg/serve"
 	"tongan.dev/pkg/subject"
+	auditv1 "tongan.dev/proto/gen/tongan/audit/v1"
 	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
 	"tongan.dev/services/intake/internal/child"
 	"tongan.dev/services/intake/internal/hotline"
@@ -34,6 +36,9 @@ func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
 	return serve.Run(ctx, rt, subject.Intake, "child registry, hotline and protection cases", endpoints(rt, box))
 }
 
+// ChildSubject answers intakev1.GetChild with intakev1.Child.
+var ChildSubject = child.Aggregate.Query("get")
+
 func endpoints(rt *serve.Runtime, box *seal.Box) []serve.Endpoint {
 	children := eventlog.New(rt.JS, child.Aggregate, rt.Log)
 	contacts := eventlog.New(rt.JS, hotline.Aggregate, rt.Log)
@@ -52,6 +57,9 @@ func endpoints(rt *serve.Runtime, box *seal.Box) []serve.Endpoint {
 		serve.Query(protection.Aggregate.Query("get"), func(ctx context.Context, q *intakev1.GetCase) (*intakev1.Case, error) {
 			return getCase(ctx, cases, q)
 		}),
+		serve.Query(ChildSubject, func(ctx context.Context, q *intakev1.GetChild) (*intakev1.Child, error) {
+			return getChild(ctx, rt, children, box, q)
+		}),
 	}
 }
 
@@ -69,4 +77,27 @@ func getCase(ctx context.Context, cases *eventlog.Log, q *intakev1.GetCase) (*in
 		return nil, protection.ErrNotOpened
 	}
 	return f.State.View(q.GetCaseId(), f.Revision), nil
+}
+
+// getChild opens the seal for a caller who may act in the child's district. That it was opened is on the audit trail before it is.
+func getChild(ctx context.Context, rt *serve.Runtime, children *eventlog.Log, box *seal.Box, q *intakev1.GetChild) (*intakev1.Child, error) {
+	f, err := decider.Load(ctx, children, child.Decider, q.GetChildId())
+	if err != nil {
+		return nil, err
+	}
+	if f.Revision == 0 {
+		return nil, child.ErrNotRegistered
+	}
+	caller, view := serve.CallerOf(ctx), f.State.View(q.GetChildId(), f.Revision)
+	if err := caller.Covers(view.GetAdmCode(), ""); err != nil {
+		return nil, err
+	}
+	err = access.Record(ctx, rt.JS, caller.ID, &auditv1.SealOpened{
+		Provenance: access.Provenance(caller, rt.Clock.Now(), q.GetReason()), ChildId: q.GetChildId(), Subject: ChildSubject,
+	})
+	if err != nil {
+		return nil, err
+	}
+	view.Details = &intakev1.ChildDetails{}
+	return view, box.Open(ctx, children.Key(q.GetChildId()), "details", f.State.Details(), view.GetDetails())
 }

@@ -11,9 +11,11 @@ import (
 	"github.com/nats-io/nats.go/micro"
 	"google.golang.org/protobuf/proto"
 
+	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/natstest"
 	"tongan.dev/pkg/servetest"
 	"tongan.dev/pkg/subject"
+	auditv1 "tongan.dev/proto/gen/tongan/audit/v1"
 	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
 	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
 	"tongan.dev/services/intake"
@@ -29,9 +31,9 @@ func TestTwoCommandsAtOnce(t *testing.T) {
 	t.Parallel()
 	js := natstest.Bus(t)
 	key := servetest.MasterKey(t)
-	raceFor(t, []jetstream.JetStream{
-		servetest.RunOn(t, js, subject.Intake, intake.Run, intake.Config{MasterKey: key}).JS,
-		servetest.RunOn(t, natstest.Connect(t, js.Conn().ConnectedUrl()), subject.Intake, intake.Run, intake.Config{MasterKey: key}).JS,
+	raceFor(t, []*servetest.Client{
+		servetest.RunOn(t, js, subject.Intake, intake.Run, intake.Config{MasterKey: key}),
+		servetest.RunOn(t, natstest.Connect(t, js.Conn().ConnectedUrl()), subject.Intake, intake.Run, intake.Config{MasterKey: key}),
 	})
 }
 
@@ -43,21 +45,22 @@ func TestTwoCommandsAtOnceOnThreeReplicas(t *testing.T) {
 	for _, s := range servers[1:] {
 		conns = append(conns, natstest.Connect(t, s.ClientURL()))
 	}
+	var copies []*servetest.Client
 	for _, c := range conns {
-		servetest.RunOn(t, c, subject.Intake, intake.Run, intake.Config{MasterKey: key})
+		copies = append(copies, servetest.RunOn(t, c, subject.Intake, intake.Run, intake.Config{MasterKey: key}))
 	}
-	raceFor(t, conns)
+	raceFor(t, copies)
 }
 
 // raceFor sends two openings of each of many cases at once, then two closings, to several copies of the service, which know nothing of each
 // other's locks. Whoever comes second must have decided on what the first one stored: of two openings one is refused, of two closings one
 // finds it closed. The stream is what is checked: no case may have been opened or closed twice.
-func raceFor(t *testing.T, conns []jetstream.JetStream) {
+func raceFor(t *testing.T, copies []*servetest.Client) {
 	t.Helper()
 	ids := make(chan string)
 	var wg sync.WaitGroup
 	for i := range callers {
-		nc := conns[i%len(conns)].Conn()
+		nc := copies[i%len(copies)].As(t, access.Caller{ID: "worker", Role: auditv1.Role_ROLE_SOCIAL_WORKER, Org: natstest.Org})
 		wg.Go(func() {
 			for id := range ids {
 				opened := both(t, nc, openCase,
@@ -77,7 +80,7 @@ func raceFor(t *testing.T, conns []jetstream.JetStream) {
 	}
 	close(ids)
 	wg.Wait()
-	checkStream(t, conns[0])
+	checkStream(t, copies[0].JS)
 }
 
 // both sends two commands at once and returns how many were accepted and led to something.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/eventlog"
@@ -27,6 +28,8 @@ type Config struct {
 var (
 	// FiguresSubject answers reportingv1.GetFigures with reportingv1.Figures.
 	FiguresSubject = subject.Query(subject.Reporting, "figures", "get")
+	// EndSubject answers reportingv1.GetEnd with reportingv1.End.
+	EndSubject = subject.Query(subject.Reporting, "end", "get")
 	// IssueSubject takes reportingv1.IssueBulletin.
 	IssueSubject = publishing.Aggregate.Command("issue")
 )
@@ -58,7 +61,8 @@ func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
 func endpoints(rt *serve.Runtime, f figures) []serve.Endpoint {
 	bulletins := eventlog.New(rt.JS, publishing.Aggregate, rt.Log)
 	return []serve.Endpoint{
-		serve.Query(FiguresSubject, f.get),
+		serve.Query(FiguresSubject, f.get).Exports(),
+		serve.Query(EndSubject, func(ctx context.Context, _ *reportingv1.GetEnd) (*reportingv1.End, error) { return end(ctx, rt.JS) }),
 		serve.Handle(bulletins, "issue", (*reportingv1.IssueBulletin).GetBulletinId,
 			func(ctx context.Context, _ *serve.Runtime, id string, cmd decider.Command, body *reportingv1.IssueBulletin) (*eventv1.CommandReply, error) {
 				figures, err := f.get(ctx, &reportingv1.GetFigures{AsOf: body.GetAsOf(), Grouping: body.GetGrouping(), Cuts: body.GetCuts()})
@@ -68,4 +72,17 @@ func endpoints(rt *serve.Runtime, f figures) []serve.Endpoint {
 				return decider.Transact(ctx, bulletins, publishing.Decider(figures), id, cmd)
 			}, serve.Creates((*reportingv1.IssueBulletin).GetBulletinId)),
 	}
+}
+
+// end returns how far the streams reach now.
+func end(ctx context.Context, js jetstream.JetStream) (*reportingv1.End, error) {
+	out := &reportingv1.End{}
+	for _, service := range subject.Services() {
+		s, err := js.Stream(ctx, subject.Stream(service))
+		if err != nil {
+			return nil, fmt.Errorf("stream %s: %w: %w", subject.Stream(service), eventlog.ErrUnavailable, err)
+		}
+		out.Cuts = append(out.Cuts, &reportingv1.Cut{Stream: subject.Stream(service), Sequence: s.CachedInfo().State.LastSeq})
+	}
+	return out, nil
 }

@@ -172,9 +172,11 @@ type Provenance struct {
 	CommandId string `protobuf:"bytes,1,opt,name=command_id,json=commandId,proto3" json:"command_id,omitempty"`
 	// When it happened (发生时间), UTC; at most 5 minutes ahead of the service's clock.
 	OccurredAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=occurred_at,json=occurredAt,proto3" json:"occurred_at,omitempty"`
-	// Opaque id of the person who did it (经办人).
+	// Opaque id of the person who did it (经办人). In a command it may be left out: then it is the caller. Somebody else may only be named
+	// by a caller whose role enters for others, and of the same organisation.
 	PerformedBy string `protobuf:"bytes,3,opt,name=performed_by,json=performedBy,proto3" json:"performed_by,omitempty"`
-	// Opaque id of the person who entered it (录入人); empty means the one who did it.
+	// Opaque id of the caller who entered it (录入人): who the bus knows the connection to be. Filled in by the service; what a
+	// caller puts here is replaced.
 	RecordedBy string `protobuf:"bytes,4,opt,name=recorded_by,json=recordedBy,proto3" json:"recorded_by,omitempty"`
 	// Opaque id of the organisation the work is credited to (归属单位).
 	CreditedOrg string `protobuf:"bytes,5,opt,name=credited_org,json=creditedOrg,proto3" json:"credited_org,omitempty"`

@@ -187,6 +187,153 @@ func (x *Case) GetCloseReason() CaseCloseReason {
 	return CaseCloseReason_CASE_CLOSE_REASON_UNSPECIFIED
 }
 
+// GetChild asks for one child with personal details (查询儿童). Subject tongan.qry.intake.child.get; the answer is a Child. That it was
+// asked, by whom and why is written to the audit trail first.
+type GetChild struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The child.
+	ChildId string `protobuf:"bytes,1,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Why the details are needed, as a code (查看原因), for example FOLLOW_UP.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetChild) Reset() {
+	*x = GetChild{}
+	mi := &file_tongan_intake_v1_queries_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetChild) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetChild) ProtoMessage() {}
+
+func (x *GetChild) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_queries_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetChild.ProtoReflect.Descriptor instead.
+func (*GetChild) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_queries_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GetChild) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *GetChild) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// Child is one child of the registry as it stands (儿童).
+type Child struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Opaque id of the child.
+	ChildId string `protobuf:"bytes,1,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Stream sequence of its last event.
+	Revision uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Why the child is looked after.
+	Category v1.PopulationCategory `protobuf:"varint,3,opt,name=category,proto3,enum=tongan.event.v1.PopulationCategory" json:"category,omitempty"`
+	// District, six digits of GB/T 2260.
+	AdmCode string `protobuf:"bytes,4,opt,name=adm_code,json=admCode,proto3" json:"adm_code,omitempty"`
+	// Opaque id of the responsible worker.
+	WorkerId string `protobuf:"bytes,5,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// Personal details.
+	Details       *ChildDetails `protobuf:"bytes,6,opt,name=details,proto3" json:"details,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Child) Reset() {
+	*x = Child{}
+	mi := &file_tongan_intake_v1_queries_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Child) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Child) ProtoMessage() {}
+
+func (x *Child) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_queries_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Child.ProtoReflect.Descriptor instead.
+func (*Child) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_queries_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Child) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *Child) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Child) GetCategory() v1.PopulationCategory {
+	if x != nil {
+		return x.Category
+	}
+	return v1.PopulationCategory(0)
+}
+
+func (x *Child) GetAdmCode() string {
+	if x != nil {
+		return x.AdmCode
+	}
+	return ""
+}
+
+func (x *Child) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *Child) GetDetails() *ChildDetails {
+	if x != nil {
+		return x.Details
+	}
+	return nil
+}
+
 var File_tongan_intake_v1_queries_proto protoreflect.FileDescriptor
 
 const file_tongan_intake_v1_queries_proto_rawDesc = "" +
@@ -204,7 +351,17 @@ const file_tongan_intake_v1_queries_proto_rawDesc = "" +
 	"\n" +
 	"follow_ups\x18\a \x01(\rR\tfollowUps\x12\x16\n" +
 	"\x06closed\x18\b \x01(\bR\x06closed\x12D\n" +
-	"\fclose_reason\x18\t \x01(\x0e2!.tongan.intake.v1.CaseCloseReasonR\vcloseReasonB\xb6\x01\n" +
+	"\fclose_reason\x18\t \x01(\x0e2!.tongan.intake.v1.CaseCloseReasonR\vcloseReason\"z\n" +
+	"\bGetChild\x127\n" +
+	"\bchild_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x125\n" +
+	"\x06reason\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[A-Z][A-Z0-9_]{0,63}$R\x06reason\"\xf6\x01\n" +
+	"\x05Child\x12\x19\n" +
+	"\bchild_id\x18\x01 \x01(\tR\achildId\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\x12?\n" +
+	"\bcategory\x18\x03 \x01(\x0e2#.tongan.event.v1.PopulationCategoryR\bcategory\x12\x19\n" +
+	"\badm_code\x18\x04 \x01(\tR\aadmCode\x12\x1b\n" +
+	"\tworker_id\x18\x05 \x01(\tR\bworkerId\x12=\n" +
+	"\adetails\x18\x06 \x01(\v2\x1e.tongan.intake.v1.ChildDetailsB\x03\x80\x01\x01R\adetailsB\xb6\x01\n" +
 	"\x14com.tongan.intake.v1B\fQueriesProtoP\x01Z.tongan.dev/proto/gen/tongan/intake/v1;intakev1\xa2\x02\x03TIX\xaa\x02\x10Tongan.Intake.V1\xca\x02\x10Tongan\\Intake\\V1\xe2\x02\x1cTongan\\Intake\\V1\\GPBMetadata\xea\x02\x12Tongan::Intake::V1b\x06proto3"
 
 var (
@@ -219,21 +376,26 @@ func file_tongan_intake_v1_queries_proto_rawDescGZIP() []byte {
 	return file_tongan_intake_v1_queries_proto_rawDescData
 }
 
-var file_tongan_intake_v1_queries_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_tongan_intake_v1_queries_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_tongan_intake_v1_queries_proto_goTypes = []any{
 	(*GetCase)(nil),            // 0: tongan.intake.v1.GetCase
 	(*Case)(nil),               // 1: tongan.intake.v1.Case
-	(v1.PopulationCategory)(0), // 2: tongan.event.v1.PopulationCategory
-	(CaseCloseReason)(0),       // 3: tongan.intake.v1.CaseCloseReason
+	(*GetChild)(nil),           // 2: tongan.intake.v1.GetChild
+	(*Child)(nil),              // 3: tongan.intake.v1.Child
+	(v1.PopulationCategory)(0), // 4: tongan.event.v1.PopulationCategory
+	(CaseCloseReason)(0),       // 5: tongan.intake.v1.CaseCloseReason
+	(*ChildDetails)(nil),       // 6: tongan.intake.v1.ChildDetails
 }
 var file_tongan_intake_v1_queries_proto_depIdxs = []int32{
-	2, // 0: tongan.intake.v1.Case.category:type_name -> tongan.event.v1.PopulationCategory
-	3, // 1: tongan.intake.v1.Case.close_reason:type_name -> tongan.intake.v1.CaseCloseReason
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	4, // 0: tongan.intake.v1.Case.category:type_name -> tongan.event.v1.PopulationCategory
+	5, // 1: tongan.intake.v1.Case.close_reason:type_name -> tongan.intake.v1.CaseCloseReason
+	4, // 2: tongan.intake.v1.Child.category:type_name -> tongan.event.v1.PopulationCategory
+	6, // 3: tongan.intake.v1.Child.details:type_name -> tongan.intake.v1.ChildDetails
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_tongan_intake_v1_queries_proto_init() }
@@ -248,7 +410,7 @@ func file_tongan_intake_v1_queries_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tongan_intake_v1_queries_proto_rawDesc), len(file_tongan_intake_v1_queries_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

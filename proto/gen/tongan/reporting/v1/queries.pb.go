@@ -168,6 +168,90 @@ func (x *Figures) GetFigures() []*Figure {
 	return nil
 }
 
+// GetEnd asks how far the streams reach now (查询流末尾). Subject tongan.qry.reporting.end.get; the answer is End. Figures asked for
+// with its cuts count everything that was answered before.
+type GetEnd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetEnd) Reset() {
+	*x = GetEnd{}
+	mi := &file_tongan_reporting_v1_queries_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetEnd) ProtoMessage() {}
+
+func (x *GetEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_reporting_v1_queries_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetEnd.ProtoReflect.Descriptor instead.
+func (*GetEnd) Descriptor() ([]byte, []int) {
+	return file_tongan_reporting_v1_queries_proto_rawDescGZIP(), []int{2}
+}
+
+// End is how far the streams reach (流末尾).
+type End struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The last sequence of every stream of events.
+	Cuts          []*Cut `protobuf:"bytes,1,rep,name=cuts,proto3" json:"cuts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *End) Reset() {
+	*x = End{}
+	mi := &file_tongan_reporting_v1_queries_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *End) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*End) ProtoMessage() {}
+
+func (x *End) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_reporting_v1_queries_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use End.ProtoReflect.Descriptor instead.
+func (*End) Descriptor() ([]byte, []int) {
+	return file_tongan_reporting_v1_queries_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *End) GetCuts() []*Cut {
+	if x != nil {
+		return x.Cuts
+	}
+	return nil
+}
+
 var File_tongan_reporting_v1_queries_proto protoreflect.FileDescriptor
 
 const file_tongan_reporting_v1_queries_proto_rawDesc = "" +
@@ -184,7 +268,10 @@ const file_tongan_reporting_v1_queries_proto_rawDesc = "" +
 	"\x05as_of\x18\x02 \x01(\tR\x04asOf\x129\n" +
 	"\bgrouping\x18\x03 \x01(\x0e2\x1d.tongan.reporting.v1.GroupingR\bgrouping\x12,\n" +
 	"\x04cuts\x18\x04 \x03(\v2\x18.tongan.reporting.v1.CutR\x04cuts\x125\n" +
-	"\afigures\x18\x05 \x03(\v2\x1b.tongan.reporting.v1.FigureR\afiguresB\xcb\x01\n" +
+	"\afigures\x18\x05 \x03(\v2\x1b.tongan.reporting.v1.FigureR\afigures\"\b\n" +
+	"\x06GetEnd\"3\n" +
+	"\x03End\x12,\n" +
+	"\x04cuts\x18\x01 \x03(\v2\x18.tongan.reporting.v1.CutR\x04cutsB\xcb\x01\n" +
 	"\x17com.tongan.reporting.v1B\fQueriesProtoP\x01Z4tongan.dev/proto/gen/tongan/reporting/v1;reportingv1\xa2\x02\x03TRX\xaa\x02\x13Tongan.Reporting.V1\xca\x02\x13Tongan\\Reporting\\V1\xe2\x02\x1fTongan\\Reporting\\V1\\GPBMetadata\xea\x02\x15Tongan::Reporting::V1b\x06proto3"
 
 var (
@@ -199,25 +286,28 @@ func file_tongan_reporting_v1_queries_proto_rawDescGZIP() []byte {
 	return file_tongan_reporting_v1_queries_proto_rawDescData
 }
 
-var file_tongan_reporting_v1_queries_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_tongan_reporting_v1_queries_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_tongan_reporting_v1_queries_proto_goTypes = []any{
 	(*GetFigures)(nil), // 0: tongan.reporting.v1.GetFigures
 	(*Figures)(nil),    // 1: tongan.reporting.v1.Figures
-	(Grouping)(0),      // 2: tongan.reporting.v1.Grouping
-	(*Cut)(nil),        // 3: tongan.reporting.v1.Cut
-	(*Figure)(nil),     // 4: tongan.reporting.v1.Figure
+	(*GetEnd)(nil),     // 2: tongan.reporting.v1.GetEnd
+	(*End)(nil),        // 3: tongan.reporting.v1.End
+	(Grouping)(0),      // 4: tongan.reporting.v1.Grouping
+	(*Cut)(nil),        // 5: tongan.reporting.v1.Cut
+	(*Figure)(nil),     // 6: tongan.reporting.v1.Figure
 }
 var file_tongan_reporting_v1_queries_proto_depIdxs = []int32{
-	2, // 0: tongan.reporting.v1.GetFigures.grouping:type_name -> tongan.reporting.v1.Grouping
-	3, // 1: tongan.reporting.v1.GetFigures.cuts:type_name -> tongan.reporting.v1.Cut
-	2, // 2: tongan.reporting.v1.Figures.grouping:type_name -> tongan.reporting.v1.Grouping
-	3, // 3: tongan.reporting.v1.Figures.cuts:type_name -> tongan.reporting.v1.Cut
-	4, // 4: tongan.reporting.v1.Figures.figures:type_name -> tongan.reporting.v1.Figure
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	4, // 0: tongan.reporting.v1.GetFigures.grouping:type_name -> tongan.reporting.v1.Grouping
+	5, // 1: tongan.reporting.v1.GetFigures.cuts:type_name -> tongan.reporting.v1.Cut
+	4, // 2: tongan.reporting.v1.Figures.grouping:type_name -> tongan.reporting.v1.Grouping
+	5, // 3: tongan.reporting.v1.Figures.cuts:type_name -> tongan.reporting.v1.Cut
+	6, // 4: tongan.reporting.v1.Figures.figures:type_name -> tongan.reporting.v1.Figure
+	5, // 5: tongan.reporting.v1.End.cuts:type_name -> tongan.reporting.v1.Cut
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_tongan_reporting_v1_queries_proto_init() }
@@ -232,7 +322,7 @@ func file_tongan_reporting_v1_queries_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tongan_reporting_v1_queries_proto_rawDesc), len(file_tongan_reporting_v1_queries_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,152 @@
+package access
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"tongan.dev/pkg/subject"
+)
+
+// Issuer signs what the bus is told about callers. The bus knows its public part.
+type Issuer struct {
+	pair   nkeys.KeyPair
+	public string
+}
+
+// NewIssuer makes a new one.
+func NewIssuer() (*Issuer, error) {
+	pair, err := nkeys.CreateAccount()
+	if err != nil {
+		return nil, fmt.Errorf("issuer: %w", err)
+	}
+	return newIssuer(pair)
+}
+
+func newIssuer(pair nkeys.KeyPair) (*Issuer, error) {
+	public, err := pair.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("issuer: %w", err)
+	}
+	return &Issuer{pair, public}, nil
+}
+
+// LoadIssuer reads the seed of an issuer from a file that nobody but its owner may be able to read.
+func LoadIssuer(path string) (*Issuer, error) {
+	pair, err := loadSeed(path)
+	if err != nil {
+		return nil, err
+	}
+	i, err := newIssuer(pair)
+	if err != nil || !nkeys.IsValidPublicAccountKey(i.public) {
+		return nil, fmt.Errorf("credentials %s: is not the seed of an account's NKey", path)
+	}
+	return i, nil
+}
+
+// EnsureIssuer loads an issuer from a file, which it makes if it is not there.
+func EnsureIssuer(path string) (*Issuer, error) {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return LoadIssuer(path)
+	}
+	i, err := NewIssuer()
+	if err != nil {
+		return nil, err
+	}
+	return i, saveSeed(i.pair, path)
+}
+
+// Public is the public part, an NKey that begins with A.
+func (i *Issuer) Public() string { return i.public }
+
+// Door decides whom the bus lets in beside its own users.
+type Door struct {
+	Issuer *Issuer
+	// Find returns the caller with a public NKey.
+	Find func(ctx context.Context, key string) (Caller, bool)
+	// Refused is told of keys that were not let in; nil means nobody is.
+	Refused func(ctx context.Context, key string)
+}
+
+// Open answers the bus's questions whether to let a connection in, until the subscription ends. Several may do so for one bus.
+func (d Door) Open(nc *nats.Conn) (*nats.Subscription, error) {
+	sub, err := nc.QueueSubscribe(subject.Callout, "door", func(m *nats.Msg) {
+		go d.answer(m) // finding somebody may take a moment; the bus bounds how many knock at once by its time-out
+	})
+	if err != nil {
+		return nil, fmt.Errorf("door of the bus: %w", err)
+	}
+	return sub, nil
+}
+
+func (d Door) answer(m *nats.Msg) {
+	asked, err := jwt.DecodeAuthorizationRequestClaims(string(m.Data))
+	if err != nil {
+		return // not from a server
+	}
+	answer := jwt.NewAuthorizationResponseClaims(asked.UserNkey)
+	answer.Audience = asked.Server.ID
+	user, err := d.user(asked)
+	if err == nil {
+		answer.Jwt, err = user.Encode(d.Issuer.pair)
+	}
+	if err != nil {
+		answer.Error = err.Error()
+	}
+	if text, err := answer.Encode(d.Issuer.pair); err == nil {
+		_ = m.Respond([]byte(text))
+	}
+}
+
+// errNotLetIn is all that a connection is told.
+var errNotLetIn = errors.New("the key is not known, or no longer")
+
+// user returns the account and rights of who connects: the caller whose key signed the server's nonce.
+func (d Door) user(asked *jwt.AuthorizationRequestClaims) (*jwt.UserClaims, error) {
+	key := asked.ConnectOptions.Nkey
+	if !signed(key, asked.ClientInformation.Nonce, asked.ConnectOptions.SignedNonce) {
+		return nil, errNotLetIn
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lag)
+	defer cancel()
+	c, known := d.Find(ctx, key)
+	if !known {
+		if d.Refused != nil {
+			d.Refused(context.Background(), key)
+		}
+		return nil, errNotLetIn
+	}
+	rights := Of(c.Role)
+	user := jwt.NewUserClaims(asked.UserNkey)
+	user.Audience = AccountCallers
+	if rights.Outside {
+		user.Audience = AccountReaders
+	}
+	user.Pub.Allow = rights.Send
+	if len(rights.Send) == 0 {
+		user.Pub.Deny = []string{">"}
+	}
+	user.Sub.Allow = append([]string{subject.Inbox(key) + ".>"}, rights.Read...)
+	return user, nil
+}
+
+// signed reports whether the private part of a user's key signed the nonce.
+func signed(key, nonce, signature string) bool {
+	if !nkeys.IsValidPublicUserKey(key) || nonce == "" {
+		return false
+	}
+	pair, err := nkeys.FromPublicKey(key)
+	if err != nil {
+		return false
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(signature, "="))
+	return err == nil && pair.Verify([]byte(nonce), raw) == nil
+}

@@ -1,0 +1,181 @@
+package access
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"tongan.dev/pkg/eventlog"
+	"tongan.dev/pkg/subject"
+	auditv1 "tongan.dev/proto/gen/tongan/audit/v1"
+)
+
+// lag bounds how long the registry waits for somebody it does not know: the bus may let a caller in a moment before the registry learns of it.
+const lag = 250 * time.Millisecond
+
+// Registry knows who may call. It follows the events about callers.
+type Registry struct {
+	mu      sync.RWMutex
+	byID    map[string]Caller
+	byKey   map[string]string
+	last    uint64        // sequence of the last event
+	changed chan struct{} // closed and replaced with each event
+}
+
+// Follow reads who may call, and keeps on reading until ctx ends. When it returns, everything recorded before is known.
+func Follow(ctx context.Context, js jetstream.JetStream, log *slog.Logger) (*Registry, error) {
+	r := &Registry{byID: make(map[string]Caller), byKey: make(map[string]string), changed: make(chan struct{})}
+	c, err := js.OrderedConsumer(ctx, subject.Stream(subject.Audit), jetstream.OrderedConsumerConfig{FilterSubjects: []string{subject.AllCallers()}})
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w: run `tongan migrate` first", subject.Stream(subject.Audit), err)
+	}
+	pending := c.CachedInfo().NumPending
+	messages, err := c.Messages()
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", subject.Stream(subject.Audit), err)
+	}
+	context.AfterFunc(ctx, messages.Stop)
+	caughtUp := make(chan struct{})
+	go func() {
+		if pending == 0 {
+			close(caughtUp)
+		}
+		for n := uint64(0); ; {
+			m, err := messages.Next()
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				log.Warn("registry of callers pauses", "error", err)
+				time.Sleep(100 * time.Millisecond) // the iterator begins again after the last message by itself
+				continue
+			}
+			r.apply(m, log)
+			if n++; n == pending {
+				close(caughtUp)
+			}
+		}
+	}()
+	select {
+	case <-caughtUp:
+		return r, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// apply takes in one event. One that cannot be read is passed over: a damaged event must not lock everybody out.
+func (r *Registry) apply(m jetstream.Msg, log *slog.Logger) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return
+	}
+	e, err := eventlog.Decode(m.Subject(), m.Headers(), m.Data(), meta.Sequence.Stream)
+	if err != nil {
+		log.Error("event about a caller passed over", "sequence", meta.Sequence.Stream, "error", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch e := e.Event.(type) {
+	case *auditv1.CallerAdded:
+		r.put(Caller{e.GetCallerId(), e.GetNkey(), e.GetRole(), e.GetOrgId(), e.GetAdmCode(), e.GetInstitutionId()})
+	case *auditv1.CallerKeyRotated:
+		if c, known := r.byID[e.GetCallerId()]; known {
+			c.Key = e.GetNkey()
+			r.put(c)
+		}
+	case *auditv1.CallerRevoked:
+		r.put(Caller{ID: e.GetCallerId()})
+		delete(r.byID, e.GetCallerId())
+	}
+	r.last = meta.Sequence.Stream
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+func (r *Registry) put(c Caller) {
+	if old := r.byID[c.ID].Key; r.byKey[old] == c.ID { // a key that somebody else has now stays that one's
+		delete(r.byKey, old)
+	}
+	r.byID[c.ID] = c
+	if c.Key != "" {
+		r.byKey[c.Key] = c.ID
+	}
+}
+
+// Known returns the caller with this public NKey as far as is known now.
+func (r *Registry) Known(key string) (Caller, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	id, ok := r.byKey[key]
+	return r.byID[id], ok
+}
+
+// ByKey returns the caller with this public NKey.
+func (r *Registry) ByKey(ctx context.Context, key string) (Caller, bool) {
+	return r.find(ctx, func() (c Caller, ok bool) {
+		id, ok := r.byKey[key]
+		return r.byID[id], ok
+	})
+}
+
+// ByID returns the caller with this id.
+func (r *Registry) ByID(ctx context.Context, id string) (Caller, bool) {
+	return r.find(ctx, func() (c Caller, ok bool) {
+		c, ok = r.byID[id]
+		return c, ok
+	})
+}
+
+// find looks, and looks again with each change for a while.
+func (r *Registry) find(ctx context.Context, look func() (Caller, bool)) (Caller, bool) {
+	timeout := time.NewTimer(lag)
+	defer timeout.Stop()
+	for {
+		r.mu.RLock()
+		c, ok := look()
+		changed := r.changed
+		r.mu.RUnlock()
+		if ok {
+			return c, true
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			return Caller{}, false
+		case <-ctx.Done():
+			return Caller{}, false
+		}
+	}
+}
+
+// Wait returns once the event with this sequence is taken in.
+func (r *Registry) Wait(ctx context.Context, sequence uint64) error {
+	for {
+		_, last, changed := r.Callers()
+		if last >= sequence {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("registry of callers: %w: %w", eventlog.ErrUnavailable, ctx.Err())
+		}
+	}
+}
+
+// Callers returns all of them by id, the sequence of the event they are known up to, and a channel that is closed when that changes.
+func (r *Registry) Callers() (callers []Caller, last uint64, changed <-chan struct{}) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, id := range slices.Sorted(maps.Keys(r.byID)) {
+		callers = append(callers, r.byID[id])
+	}
+	return callers, r.last, r.changed
+}

@@ -1,0 +1,243 @@
+package access
+
+import (
+	"slices"
+
+	"tongan.dev/pkg/subject"
+	auditv1 "tongan.dev/proto/gen/tongan/audit/v1"
+)
+
+// User is a service's user of the bus: what its connection may publish and subscribe, and nothing else. Its inbox is [subject.Inbox] of
+// its name.
+type User struct {
+	Name string
+	// Publish and Subscribe are subject filters; the inbox is one of Subscribe.
+	Publish, Subscribe []string
+	// Replies says that it may answer the requests it receives, once each.
+	Replies bool
+}
+
+// Names of users that are no service.
+const (
+	// Migration creates the streams; no other user may create, change or delete one.
+	Migration = "migration"
+	// System is the audit service's user in the system account, see [SystemUser].
+	System = "system"
+	// Projector is the service that copies events into ClickHouse; it owns no stream.
+	Projector = "projector"
+)
+
+// Users returns the users of the services' account.
+func Users() []User {
+	return []User{
+		decides(subject.Intake, []string{
+			subject.Trail.Event("*", "SealOpened"),
+		}, seals()),
+		decides(subject.HealthCheck, nil, nil),
+		decides(subject.Outreach, nil, slices.Concat(seals(), reacts(subject.Outreach, "outreach-gateway"))),
+		decides(subject.Reporting, []string{
+			subject.Trail.Event("*", "DataExported"),
+		}, infos(subject.Intake, subject.HealthCheck, subject.Outreach)),
+		{
+			Name:      Projector,
+			Publish:   slices.Concat(offers(), infos(subject.Services()...), follows(subject.Services()...), []string{subject.AllDeadOf(Projector, "*")}, knowsCallers()),
+			Subscribe: slices.Concat(answers(Projector), []string{subject.Health(Projector)}),
+			Replies:   true,
+		},
+		door(decides(subject.Audit, nil, reads(subject.Audit))),
+		{
+			Name:      Migration,
+			Publish:   []string{subject.API("STREAM.INFO", "*"), subject.API("STREAM.CREATE", "*"), subject.Health("*")},
+			Subscribe: []string{subject.Inbox(Migration) + ".>"},
+		},
+	}
+}
+
+// SystemUser is the user of the system account: it finds and ends connections of callers that were revoked.
+func SystemUser() User {
+	return User{Name: System, Publish: []string{subject.Connections, subject.Kick("*")}, Subscribe: []string{subject.Inbox(System) + ".>"}}
+}
+
+// door adds what it takes to answer the bus whom to let in.
+func door(u User) User {
+	u.Subscribe = append(u.Subscribe, subject.Callout)
+	return u
+}
+
+// decides is the user of a service that owns a stream: it offers commands and queries and appends to its stream.
+func decides(service string, trail, more []string) User {
+	stream := subject.Stream(service)
+	own := []string{
+		subject.Events(service),
+		subject.API("STREAM.INFO", stream),
+		subject.API("STREAM.MSG.GET", stream),
+		subject.API("DIRECT.GET", stream),
+	}
+	if service != subject.Audit { // whose events include the trail
+		own = append(own, subject.Trail.Event("*", "AttemptRefused"))
+	}
+	return User{
+		Name:      service,
+		Publish:   slices.Concat(own, offers(), trail, more, knowsCallers()),
+		Subscribe: append(answers(service), subject.Commands(service), subject.Queries(service)),
+		Replies:   true,
+	}
+}
+
+// offers is what every service asks JetStream at its start.
+func offers() []string { return []string{subject.API("INFO")} }
+
+// answers is what every service subscribes: the replies to it, and who asks what there is.
+func answers(service string) []string {
+	return append([]string{subject.Inbox(service) + ".>"}, subject.Discovery(service)...)
+}
+
+// knowsCallers is what it takes to follow who may call.
+func knowsCallers() []string {
+	stream := subject.Stream(subject.Audit)
+	return []string{
+		subject.API("CONSUMER.CREATE", stream, "*", subject.AllCallers()),
+		subject.API("CONSUMER.MSG.NEXT", stream, "*"),
+	}
+}
+
+// seals is what it takes to make and load keys.
+func seals() []string {
+	return []string{
+		subject.Key("*"),
+		subject.API("STREAM.INFO", subject.StreamKeys),
+		subject.API("DIRECT.GET", subject.StreamKeys, subject.AllKeys),
+	}
+}
+
+// reacts is what a reaction's durable consumer takes.
+func reacts(service, durable string) []string {
+	stream := subject.Stream(service)
+	return []string{
+		subject.API("CONSUMER.CREATE", stream, durable, subject.Events(service)),
+		subject.API("CONSUMER.MSG.NEXT", stream, durable),
+		subject.Ack(stream, durable),
+		subject.AllDeadOf(durable, stream),
+	}
+}
+
+// infos is what it takes to know how far streams reach.
+func infos(services ...string) []string {
+	var out []string
+	for _, s := range services {
+		out = append(out, subject.API("STREAM.INFO", subject.Stream(s)))
+	}
+	return out
+}
+
+// follows is what it takes to read whole streams.
+func follows(services ...string) []string {
+	var out []string
+	for _, s := range services {
+		out = append(out, subject.API("CONSUMER.CREATE", subject.Stream(s), "*"), subject.API("CONSUMER.MSG.NEXT", subject.Stream(s), "*"))
+	}
+	return out
+}
+
+// reads is what it takes to read a part of a stream.
+func reads(service string) []string { return follows(service) }
+
+// Rights are what callers of a role may do.
+type Rights struct {
+	// Send are the subjects of commands and queries, and of what the bus answers.
+	Send []string
+	// Read are the subjects the role may subscribe, beside its inbox.
+	Read []string
+	// ForOthers says that the role may enter what somebody else of its organisation did.
+	ForOthers bool
+	// Outside puts the role's callers into an account that has events and nothing else.
+	Outside bool
+}
+
+// APIPrefix stands before the subjects of JetStream's interface in the account of callers, in place of $JS.API.
+const APIPrefix = "TONGAN.API"
+
+// operations are what of JetStream's interface an operator may ask.
+func operations() []string {
+	out := []string{"INFO", "STREAM.NAMES", "STREAM.LIST", "STREAM.INFO.*", "CONSUMER.NAMES.*", "CONSUMER.LIST.*", "CONSUMER.INFO.*.*"}
+	for _, s := range subject.Services() {
+		out = append(out, "STREAM.MSG.GET."+subject.Stream(s))
+	}
+	return append(out, "STREAM.MSG.GET."+subject.StreamDead)
+}
+
+// Of returns the rights of a role; a role that does not exist has none.
+func Of(role auditv1.Role) Rights {
+	cmd := func(service, aggregate string, verbs ...string) (out []string) {
+		for _, v := range verbs {
+			out = append(out, subject.Aggregate{Service: service, Name: aggregate}.Command(v))
+		}
+		return out
+	}
+	qry := func(service, object string, verbs ...string) (out []string) {
+		for _, v := range verbs {
+			out = append(out, subject.Query(service, object, v))
+		}
+		return out
+	}
+	var (
+		registers = slices.Concat(cmd(subject.Intake, "child", "register"), qry(subject.Intake, "child", "get"))
+		protects  = slices.Concat(cmd(subject.Intake, "case", "open", "flag-special", "follow-up"), qry(subject.Intake, "case", "get"))
+		closes    = cmd(subject.Intake, "case", "close")
+		visits    = cmd(subject.Outreach, "visit", "record", "void")
+		provides  = cmd(subject.Outreach, "support", "begin", "end")
+		supports  = cmd(subject.Outreach, "support", "request")
+		receives  = cmd(subject.Outreach, "delivery", "request", "confirm-receipt")
+		reminds   = cmd(subject.Outreach, "reminder", "queue")
+		figures   = qry(subject.Reporting, "figures", "get")
+		end       = qry(subject.Reporting, "end", "get")
+		audits    = slices.Concat(qry(subject.Audit, "record", "list"), qry(subject.Audit, "caller", "list"))
+	)
+	switch role {
+	case auditv1.Role_ROLE_HOTLINE_OPERATOR:
+		return Rights{ForOthers: true, Send: slices.Concat(cmd(subject.Intake, "contact", "receive"), registers, protects, supports)}
+	case auditv1.Role_ROLE_SOCIAL_WORKER:
+		return Rights{ForOthers: true, Send: slices.Concat(registers, protects, closes, visits, supports, provides, receives)}
+	case auditv1.Role_ROLE_CHILD_DIRECTOR:
+		return Rights{Send: slices.Concat(registers, protects, closes, visits, supports, receives)}
+	case auditv1.Role_ROLE_CHILD_SUPERVISOR:
+		return Rights{ForOthers: true, Send: slices.Concat(registers, protects, closes, visits, supports, receives, reminds)}
+	case auditv1.Role_ROLE_INSTITUTION_NURSE:
+		return Rights{ForOthers: true, Send: cmd(subject.HealthCheck, "round", "open", "record", "close")}
+	case auditv1.Role_ROLE_WAREHOUSE:
+		return Rights{ForOthers: true, Send: cmd(subject.Outreach, "delivery", "dispatch")}
+	case auditv1.Role_ROLE_BUREAU_LEADER:
+		return Rights{Send: slices.Concat(cmd(subject.HealthCheck, "institution", "register", "start-closure-regime"), reminds,
+			cmd(subject.Reporting, "bulletin", "issue"), qry(subject.Intake, "case", "get"), figures, end, audits)}
+	case auditv1.Role_ROLE_ANALYST:
+		return Rights{Send: slices.Concat(figures, end)}
+	case auditv1.Role_ROLE_OPERATOR:
+		r := Rights{Send: slices.Concat(cmd(subject.Audit, "caller", "add", "rotate", "revoke"), audits, []string{subject.Health("*"), "$SRV.>"})}
+		for _, op := range operations() {
+			r.Send = append(r.Send, APIPrefix+"."+op)
+		}
+		r.Read = events()
+		return r
+	case auditv1.Role_ROLE_EVENT_READER:
+		return Rights{Outside: true, Read: events()}
+	case auditv1.Role_ROLE_SMS_GATEWAY:
+		return Rights{Send: cmd(subject.Outreach, "reminder", "accept", "confirm-delivery", "fail")}
+	default:
+		return Rights{}
+	}
+}
+
+// events are the subjects a reader of events subscribes; what the account does not import, such as the audit trail, does not come.
+func events() []string { return []string{subject.AllEvents} }
+
+// Roles returns every role that somebody may have.
+func Roles() []auditv1.Role {
+	var out []auditv1.Role
+	values := auditv1.Role(0).Descriptor().Values()
+	for i := range values.Len() {
+		if n := values.Get(i).Number(); n != 0 {
+			out = append(out, auditv1.Role(n))
+		}
+	}
+	return out
+}

@@ -1,0 +1,169 @@
+package natstest
+
+import (
+	"context"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"tongan.dev/pkg/access"
+	"tongan.dev/pkg/bus"
+	"tongan.dev/pkg/subject"
+)
+
+// fleet is the servers of one bus, and who may connect to them.
+type fleet struct {
+	everything, system *access.Credentials // of who connects without credentials, and of the system account
+	issuer             *access.Issuer
+	users              map[string]*access.Credentials // of the services
+	mu                 sync.Mutex
+	callers            []access.Caller
+}
+
+// fleets are those that run, by the addresses of their servers.
+var fleets sync.Map
+
+func newFleet(tb testing.TB) *fleet {
+	tb.Helper()
+	issuer, err := access.NewIssuer()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	f := &fleet{everything: credentials(tb), system: credentials(tb), issuer: issuer, users: make(map[string]*access.Credentials)}
+	for _, u := range access.Users() {
+		f.users[u.Name] = credentials(tb)
+	}
+	return f
+}
+
+func credentials(tb testing.TB) *access.Credentials {
+	tb.Helper()
+	c, err := access.NewCredentials()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return c
+}
+
+// conf lets who has no credentials do everything in the services' account, beside the users of the services.
+func (f *fleet) conf() string {
+	nobody := f.everything.Public()
+	users := append(access.Users(), access.User{Name: "test", Publish: []string{">"}, Subscribe: []string{">"}})
+	key := func(user string) string {
+		switch c := f.users[user]; {
+		case user == access.System:
+			return f.system.Public()
+		case c != nil:
+			return c.Public()
+		default:
+			return nobody
+		}
+	}
+	return "no_auth_user: " + nobody + "\n" + access.Conf(users, key, f.issuer.Public())
+}
+
+func (f *fleet) start(tb testing.TB, cfg bus.Config) *server.Server {
+	tb.Helper()
+	cfg.Access = f.conf()
+	s, err := bus.Start(cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	f.open(tb, s)
+	fleets.Store(s.ClientURL(), f)
+	tb.Cleanup(func() {
+		fleets.Delete(s.ClientURL())
+		stop(s)
+	})
+	return s
+}
+
+// of returns the bus that a server belongs to.
+func of(tb testing.TB, url string) *fleet {
+	tb.Helper()
+	f, ok := fleets.Load(url)
+	if !ok {
+		tb.Fatalf("%s is no bus of a test", url)
+	}
+	return f.(*fleet)
+}
+
+// open lets callers in at a server.
+func (f *fleet) open(tb testing.TB, s *server.Server) {
+	tb.Helper()
+	nc, err := nats.Connect(s.ClientURL(), append(f.users[subject.Audit].ServiceOptions(subject.Audit), nats.MaxReconnects(-1))...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(nc.Close)
+	find := (&Callers{bus: f}).ByKey
+	if _, err := (access.Door{Issuer: f.issuer, Find: find}).Open(nc); err != nil {
+		tb.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Callers are those let in at a bus. They stand where the registry does in a deployment; who a request comes from is what the bus says,
+// as there.
+type Callers struct {
+	bus *fleet
+	url string
+}
+
+// CallersAt returns the callers of the bus that nc is connected to.
+func CallersAt(tb testing.TB, nc *nats.Conn) *Callers {
+	tb.Helper()
+	url := nc.ConnectedUrl()
+	return &Callers{of(tb, url), url}
+}
+
+// ByKey returns a caller that was let in.
+func (c *Callers) ByKey(_ context.Context, key string) (access.Caller, bool) {
+	c.bus.mu.Lock()
+	defer c.bus.mu.Unlock()
+	for _, caller := range c.bus.callers {
+		if caller.Key == key {
+			return caller, true
+		}
+	}
+	return access.Caller{}, false
+}
+
+// ByID knows everybody, as one of the organisation [Org].
+func (*Callers) ByID(_ context.Context, id string) (access.Caller, bool) {
+	return access.Caller{ID: id, Org: Org}, true
+}
+
+// Org is an organisation to which everybody belongs.
+const Org = "org-test"
+
+// LetIn gives a caller a key and returns the caller's connection.
+func (c *Callers) LetIn(tb testing.TB, caller access.Caller) *nats.Conn {
+	tb.Helper()
+	creds := credentials(tb)
+	caller.Key = creds.Public()
+	c.bus.mu.Lock()
+	c.bus.callers = append(c.bus.callers, caller)
+	c.bus.mu.Unlock()
+	nc, err := nats.Connect(c.url, append(creds.CallerOptions(), nats.MaxReconnects(-1))...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(nc.Close)
+	return nc
+}
+
+// Credentials returns the file of the credentials that a user of [access.Users] has at a bus.
+func Credentials(tb testing.TB, url, user string) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), user+".nk")
+	if err := of(tb, url).users[user].Save(path); err != nil {
+		tb.Fatal(err)
+	}
+	return path
+}

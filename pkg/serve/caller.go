@@ -1,0 +1,125 @@
+package serve
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+	"reflect"
+	"strings"
+
+	"github.com/nats-io/nats.go/micro"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"tongan.dev/pkg/access"
+)
+
+// headerRequestInfo is set by the bus on every request that comes from another account: whose connection it is.
+const headerRequestInfo = "Nats-Request-Info"
+
+// importedReply begins the reply subject of every request that comes from another account. The bus makes it, and refuses it from whoever
+// writes it himself, so what a service has JetStream send to another service never carries it.
+const importedReply = "_R_."
+
+// maxHeaders is how many headers a request may have.
+const maxHeaders = 16
+
+// connection returns the public NKey of the connection a request came from, as the bus says. A request from the services' own account has
+// none, nor has one that nobody waits for.
+func connection(req micro.Request) (key string, ok bool) {
+	if !strings.HasPrefix(req.Reply(), importedReply) || !wholeHeaders(req) {
+		return "", false
+	}
+	var info struct {
+		Account string `json:"acc"`
+		User    string `json:"user"`
+	}
+	if json.Unmarshal([]byte(req.Headers().Get(headerRequestInfo)), &info) != nil || info.Account != access.AccountCallers {
+		return "", false
+	}
+	return info.User, true
+}
+
+// wholeHeaders reports whether the headers as this library reads them are all that the bus sent, and the bus's own among them once. The bus
+// writes its header after the caller's, and removes the caller's own where it sees one; but it knows lines that end with CR LF only, and the
+// library any line. So a caller could hide a header of that name from the bus, and the bus's from us: behind an empty line, after the name of
+// another header, or in a value. What is hidden is missed in the size; each line may be two bytes shorter than we count, so they are few.
+func wholeHeaders(req micro.Request) bool {
+	size, lines, names := len("NATS/1.0\r\n\r\n"), 0, 0
+	for name, values := range req.Headers() {
+		for _, v := range values {
+			size += len(name) + len(": ") + len(v) + len("\r\n")
+			names += strings.Count(name, headerRequestInfo) + strings.Count(v, headerRequestInfo)
+			lines++
+		}
+	}
+	return names == 1 && len(req.Headers().Values(headerRequestInfo)) == 1 && lines <= maxHeaders && headerSize(req) <= size
+}
+
+// headerSize is the size of a request's headers as they came. The library knows it (nats.Msg.Size), but its package micro does not tell; where
+// it cannot be found out, it is as large as can be.
+func headerSize(req micro.Request) int {
+	v := reflect.ValueOf(req)
+	for _, field := range []string{"msg", "wsz"} {
+		if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
+			return math.MaxInt
+		}
+		v = v.Elem().FieldByName(field)
+	}
+	if v.Kind() != reflect.Int {
+		return math.MaxInt
+	}
+	return int(v.Int()) - len(req.Subject()) - len(req.Reply()) - len(req.Data())
+}
+
+// identify returns who sent a request.
+func identify(ctx context.Context, rt *Runtime, req micro.Request) (access.Caller, error) {
+	key, ok := connection(req)
+	if !ok {
+		return access.Caller{}, access.ErrUnknown
+	}
+	c, ok := rt.Callers.ByKey(ctx, key)
+	if !ok {
+		return access.Caller{}, access.ErrUnknown
+	}
+	return c, nil
+}
+
+type callerKey struct{}
+
+func withCaller(ctx context.Context, c access.Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// CallerOf returns who sent the request that is being answered.
+func CallerOf(ctx context.Context) access.Caller {
+	c, _ := ctx.Value(callerKey{}).(access.Caller)
+	return c
+}
+
+// checkPlaces refuses a message that names a place the caller is not bound to. A caller bound to an institution may only command what names it.
+func checkPlaces(c access.Caller, m protoreflect.Message, command bool) error {
+	named, err := places(c, m)
+	if err == nil && command && c.InstitutionID != "" && !named {
+		return access.ErrInstitution
+	}
+	return err
+}
+
+func places(c access.Caller, m protoreflect.Message) (institution bool, err error) {
+	err = walk("", m, func(_ string, _ protoreflect.FieldDescriptor, sub protoreflect.Message) error {
+		inside, err := places(c, sub)
+		institution = institution || inside
+		return err
+	}, func(_ string, fd protoreflect.FieldDescriptor, value string) error {
+		switch fd.Name() {
+		case "adm_code":
+			return c.Covers(value, "")
+		case "institution_id":
+			institution = institution || value != ""
+			return c.Covers("", value)
+		default:
+			return nil
+		}
+	})
+	return institution, err
+}

@@ -1,0 +1,9 @@
+// Command audit runs the service audit as a process of its own.
+package main
+
+import (
+	"tongan.dev/pkg/serve"
+	"tongan.dev/services/audit"
+)
+
+func main() { serve.Main("audit", audit.Run) }
