@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"tongan.dev/pkg/subject"
+	_ "tongan.dev/proto/gen/tongan/audit/v1"       // the contract, by its descriptors
 	_ "tongan.dev/proto/gen/tongan/healthcheck/v1" // the contract, by its descriptors
 	_ "tongan.dev/proto/gen/tongan/intake/v1"      // the contract, by its descriptors
 	_ "tongan.dev/proto/gen/tongan/outreach/v1"    // the contract, by its descriptors
@@ -33,7 +34,7 @@ var update = flag.Bool("update", false, "write a golden file for every event wit
 func messages(t *testing.T, file string) []protoreflect.MessageDescriptor {
 	t.Helper()
 	var out []protoreflect.MessageDescriptor
-	for _, service := range subject.Services() {
+	for _, service := range append(subject.Services(), subject.Audit) {
 		f, err := protoregistry.GlobalFiles.FindFileByPath("tongan/" + service + "/v1/" + file)
 		if err != nil {
 			t.Fatal(err)
@@ -66,7 +67,7 @@ func walk(path string, m protoreflect.MessageDescriptor, visit func(string, prot
 func TestProvenanceIsTheFirstField(t *testing.T) {
 	t.Parallel()
 	events, commands := messages(t, "events.proto"), messages(t, "commands.proto")
-	if len(events) < 24 || len(commands) < 24 {
+	if len(events) < 30 || len(commands) < 27 {
 		t.Errorf("only %d events and %d commands are found", len(events), len(commands))
 	}
 	for _, m := range slices.Concat(events, commands) {

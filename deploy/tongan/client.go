@@ -16,6 +16,8 @@ import (
 
 	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/scenario"
+	"tongan.dev/pkg/serve"
+	"tongan.dev/pkg/transport"
 )
 
 // callerFlags say as whom to speak to a system that runs.
@@ -23,28 +25,34 @@ type callerFlags struct {
 	Context     string `env:"TONGAN_CONTEXT" help:"NATS context, as tongan context save makes it; default: the selected one."`
 	NATSURL     string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"With --credentials: address of the bus."`
 	Credentials string `env:"TONGAN_CALLER_CREDENTIALS" type:"path" help:"Instead of a context: file with the seed of the caller's NKey, mode 0600."`
+	serve.SecurityFlags
 }
 
 // caller is a caller's way to the bus.
 type caller struct {
-	context *natscontext.Context
-	opts    []nats.Option // beside who it is
+	url string
+	key *access.Credentials
+	// opts are the options of every connection, whoever's it is.
+	opts []nats.Option
 }
 
 // caller finds out as whom to connect, and where.
 func (f callerFlags) caller() (*caller, error) {
-	if f.Credentials != "" {
-		ctx, err := newContext("", f.NATSURL, f.Credentials)
-		return &caller{context: ctx}, err
+	url, credentials, security := f.NATSURL, f.Credentials, f.SecurityFlags
+	if credentials == "" {
+		ctx, err := natscontext.New(f.Context, true)
+		if err != nil {
+			return nil, fmt.Errorf("no NATS context %s (%w): make one with `tongan context save`, or name --credentials", f.Context, err)
+		}
+		url, credentials = ctx.ServerURL(), ctx.NKey()
+		security.NATSTLS = transport.TLS{Cert: ctx.Certificate(), Key: ctx.Key(), CA: ctx.CA()}
 	}
-	ctx, err := natscontext.New(f.Context, true)
+	key, err := access.LoadCredentials(credentials)
 	if err != nil {
-		return nil, fmt.Errorf("no NATS context %s (%w): make one with `tongan context save`, or name --credentials", f.Context, err)
-	}
-	if _, err := access.LoadCredentials(ctx.NKey()); err != nil {
 		return nil, err
 	}
-	return &caller{context: ctx}, nil
+	opts, err := security.NATSOptions(url)
+	return &caller{url: url, key: key, opts: opts}, err
 }
 
 // connect connects as the caller.
@@ -56,24 +64,11 @@ func (f callerFlags) connect() (*nats.Conn, error) {
 	return c.connect()
 }
 
-func (c *caller) connect() (*nats.Conn, error) {
-	opts, err := c.context.NATSOptions(append([]nats.Option{nats.Name("tongan-cli")}, c.opts...)...)
-	if err != nil {
-		return nil, fmt.Errorf("NATS context: %w", err)
-	}
-	return dial(c.context.ServerURL(), opts)
-}
+func (c *caller) connect() (*nats.Conn, error) { return c.as(c.key) }
 
 // as connects to the same bus as somebody else.
 func (c *caller) as(who *access.Credentials) (*nats.Conn, error) {
-	opts := append(who.CallerOptions(), c.opts...)
-	if ca := c.context.CA(); ca != "" {
-		opts = append(opts, nats.RootCAs(ca))
-	}
-	if cert := c.context.Certificate(); cert != "" {
-		opts = append(opts, nats.ClientCert(cert, c.context.Key()))
-	}
-	return dial(c.context.ServerURL(), opts)
+	return dial(c.url, append(append(who.CallerOptions(), nats.Name("tongan-cli")), c.opts...))
 }
 
 func dial(url string, opts []nats.Option) (*nats.Conn, error) {
@@ -87,7 +82,7 @@ func dial(url string, opts []nats.Option) (*nats.Conn, error) {
 	case errors.Is(err, nats.ErrAuthorization):
 		return nil, fmt.Errorf("the bus at %s does not know this key, or no longer: ask an operator", url)
 	case err != nil:
-		return nil, fmt.Errorf("no bus at %s: start one with `tongan standalone`, or name another", url)
+		return nil, fmt.Errorf("no bus at %s (%w): start one with `tongan standalone`, or name another", url, err)
 	}
 	return nc, nil
 }

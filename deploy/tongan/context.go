@@ -7,6 +7,7 @@ import (
 	"github.com/nats-io/jsm.go/natscontext"
 
 	"tongan.dev/pkg/access"
+	"tongan.dev/pkg/serve"
 	"tongan.dev/pkg/subject"
 )
 
@@ -21,13 +22,28 @@ type contextSaveCmd struct {
 	Credentials string `required:"" type:"path" help:"File with the seed of the caller's NKey, mode 0600."`
 	NATSURL     string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus."`
 	Select      bool   `help:"Make it the context that is used where none is named."`
+	serve.SecurityFlags
 }
 
-// Run saves it where the NATS CLI looks for contexts. The credentials stay in their file.
+// Run saves it where the NATS CLI looks for contexts: the key and the inbox it may subscribe; operators find JetStream's interface under a
+// prefix. Keys stay in their files.
 func (c *contextSaveCmd) Run() error {
-	ctx, err := newContext(c.Name, c.NATSURL, c.Credentials)
+	key, err := access.LoadCredentials(c.Credentials)
 	if err != nil {
 		return err
+	}
+	if _, err := c.NATSOptions(c.NATSURL); err != nil {
+		return err
+	}
+	path, err := filepath.Abs(c.Credentials)
+	if err != nil {
+		return fmt.Errorf("credentials %s: %w", c.Credentials, err)
+	}
+	ctx, err := natscontext.New(c.Name, false, natscontext.WithServerURL(c.NATSURL), natscontext.WithNKey(path),
+		natscontext.WithInboxPrefix(subject.Inbox(key.Public())), natscontext.WithJSAPIPrefix(access.APIPrefix),
+		natscontext.WithCertificate(c.NATSTLS.Cert), natscontext.WithKey(c.NATSTLS.Key), natscontext.WithCA(c.NATSTLS.CA))
+	if err != nil {
+		return fmt.Errorf("context %s: %w", c.Name, err)
 	}
 	if err := ctx.Save(c.Name); err != nil {
 		return fmt.Errorf("context %s: %w", c.Name, err)
@@ -39,22 +55,4 @@ func (c *contextSaveCmd) Run() error {
 		return fmt.Errorf("context %s: %w", c.Name, err)
 	}
 	return nil
-}
-
-// newContext is how a caller connects: with its key and the inbox it may subscribe; operators find JetStream's interface under a prefix.
-func newContext(name, url, credentials string) (*natscontext.Context, error) {
-	path, err := filepath.Abs(credentials)
-	if err != nil {
-		return nil, fmt.Errorf("credentials %s: %w", credentials, err)
-	}
-	key, err := access.LoadCredentials(path)
-	if err != nil {
-		return nil, err
-	}
-	ctx, err := natscontext.New(name, false, natscontext.WithServerURL(url), natscontext.WithNKey(path),
-		natscontext.WithInboxPrefix(subject.Inbox(key.Public())), natscontext.WithJSAPIPrefix(access.APIPrefix))
-	if err != nil {
-		return nil, fmt.Errorf("context %s: %w", name, err)
-	}
-	return ctx, nil
 }

@@ -135,7 +135,7 @@ func (s *standalone) end(t *testing.T, sig os.Signal, within time.Duration) erro
 // operator is the way of the first operator to the bus.
 func (s *standalone) operator(t *testing.T) *caller {
 	t.Helper()
-	via, err := callerFlags{NATSURL: s.natsURL, Credentials: filepath.Join(s.dir, "credentials", "operator-1.nk")}.caller()
+	via, err := callerFlags{NATSURL: s.natsURL, Credentials: s.operatorFile()}.caller()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func (s *standalone) add(t *testing.T, id, role string, more ...string) string {
 // tongan runs the program as the first operator and returns what it prints.
 func (s *standalone) tongan(t *testing.T, args ...string) string {
 	t.Helper()
-	out, errs, err := run(t, nil, binary, append(args, "--nats-url", s.natsURL, "--credentials", filepath.Join(s.dir, "credentials", "operator-1.nk"))...)
+	out, errs, err := run(t, nil, binary, append(args, "--nats-url", s.natsURL, "--credentials", s.operatorFile())...)
 	if err != nil {
 		t.Fatalf("tongan %v: %v\n%s%s", args, err, out, errs)
 	}
@@ -252,6 +252,14 @@ func run(t *testing.T, env []string, name string, args ...string) (stdout, stder
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()
 	return out.String(), errs.String(), err
+}
+
+// withTimeout is the test's context for at most so long.
+func withTimeout(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // TestDemo runs the demonstration as a newcomer would, and looks whether it leaves anything behind.

@@ -8,12 +8,14 @@ import (
 	"tongan.dev/pkg/seal"
 	"tongan.dev/pkg/serve"
 	"tongan.dev/pkg/subject"
+	"tongan.dev/pkg/transport"
 	"tongan.dev/services/projector"
 )
 
 // migrateCmd prepares servers of one's own; the standalone prepares its own by itself.
 type migrateCmd struct {
 	logFlags
+	serve.SecurityFlags
 	NATSURL       string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus."`
 	Credentials   string `env:"TONGAN_CREDENTIALS" required:"" type:"path" help:"File with the seed of the user migration, mode 0600."`
 	ClickHouseDSN string `name:"clickhouse-dsn" env:"TONGAN_CLICKHOUSE_DSN" required:"" help:"ClickHouse as user migration, clickhouse://user:password@host:port."`
@@ -33,7 +35,12 @@ func (c *migrateCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	js, err := serve.Connect(c.NATSURL, subject.Micro(access.Migration), serve.NewLog(c.LogLevel), credentials.ServiceOptions(access.Migration)...)
+	security, err := c.NATSOptions(c.NATSURL)
+	if err != nil {
+		return err
+	}
+	opts := append(security, credentials.ServiceOptions(access.Migration)...)
+	js, err := serve.Connect(c.NATSURL, subject.Micro(access.Migration), serve.NewLog(c.LogLevel), opts...)
 	if err != nil {
 		return err
 	}
@@ -41,5 +48,5 @@ func (c *migrateCmd) Run(ctx context.Context) error {
 	if err := eventlog.Migrate(ctx, js, eventlog.StreamOptions{MaxBytes: c.MaxBytes, Replicas: c.Replicas}); err != nil {
 		return err
 	}
-	return projector.Migrate(ctx, c.ClickHouseDSN)
+	return projector.Migrate(ctx, c.ClickHouseDSN, transport.TLS{}, c.Plaintext)
 }

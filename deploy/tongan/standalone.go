@@ -39,7 +39,7 @@ func (s *system) operator(name string) (*caller, error) {
 	}
 	via, err := callerFlags{Context: name}.caller()
 	if err == nil && s.bus != nil {
-		via.opts = append(via.opts, nats.InProcessServer(s.bus))
+		via.opts = []nats.Option{nats.InProcessServer(s.bus)}
 	}
 	return via, err
 }

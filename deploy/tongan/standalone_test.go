@@ -32,14 +32,20 @@ import (
 func TestStandalone(t *testing.T) {
 	t.Parallel()
 	s := startStandalone(t, t.TempDir())
+	outside := newOutsider(t, s)
 	conns := people(t, s.operator(t))
 	if err := compare(sendAll(t, conns), source); err != nil {
 		t.Fatal(err)
 	}
-	ok := t.Run("sent again nothing changes", func(t *testing.T) { sentAgain(t, s, conns) }) &&
+	ok := t.Run("an outside reader sees events and nothing else", func(t *testing.T) { outside.check(t, s) }) &&
+		t.Run("sent again nothing changes", func(t *testing.T) { sentAgain(t, s, conns) }) &&
 		t.Run("analyst over HTTP and TCP", func(t *testing.T) { analyst(t, s) }) &&
 		t.Run("report", func(t *testing.T) { report(t, s, conns) }) &&
 		t.Run("NATS CLI", func(t *testing.T) { natsCLI(t, s) }) &&
+		t.Run("what a caller may not", func(t *testing.T) { refusals(t, s, conns) }) &&
+		t.Run("a child's details", func(t *testing.T) { childDetails(t, s, conns) }) &&
+		t.Run("a caller is revoked", func(t *testing.T) { revoked(t, s, conns) }) &&
+		t.Run("an operator changes its key", func(t *testing.T) { rotated(t, s) }) &&
 		t.Run("poison", func(t *testing.T) { poison(t, s) }) &&
 		t.Run("personal details in payloads", func(t *testing.T) { payloads(t, s) }) &&
 		t.Run("personal details in tables", func(t *testing.T) { tables(t, s) })

@@ -21,6 +21,7 @@ import (
 	"tongan.dev/pkg/seal"
 	"tongan.dev/pkg/serve"
 	"tongan.dev/pkg/subject"
+	"tongan.dev/pkg/transport"
 	auditv1 "tongan.dev/proto/gen/tongan/audit/v1"
 	"tongan.dev/services/audit"
 	"tongan.dev/services/healthcheck"
@@ -34,9 +35,11 @@ import (
 type systemFlags struct {
 	logFlags
 	serve.DistrictFlags
+	serve.SecurityFlags
 	Data           string `env:"TONGAN_DATA" default:"tongan-data" type:"path" help:"Folder of all data."`
 	MasterKey      string `env:"TONGAN_MASTER_KEY" type:"path" help:"File of the master key; created if it does not exist. Default: master.key in the data folder."`
 	NATSURL        string `name:"nats-url" env:"TONGAN_NATS_URL" help:"Use this bus instead of the embedded one."`
+	NATSHost       string `name:"nats-host" env:"TONGAN_NATS_HOST" default:"127.0.0.1" help:"Address the embedded bus listens at; any but loopback needs TLS."`
 	NATSPort       int    `name:"nats-port" env:"TONGAN_NATS_PORT" default:"4222" help:"Port of the embedded bus; 0 takes a free one."`
 	NATSHTTPPort   int    `name:"nats-http-port" env:"TONGAN_NATS_HTTP_PORT" default:"8222" help:"Port of its monitoring pages; 0 takes a free one."`
 	ClickHouseDSN  string `name:"clickhouse-dsn" env:"TONGAN_CLICKHOUSE_DSN" help:"Use this ClickHouse instead of the embedded engine: clickhouse://user:password@host:port."`
@@ -132,7 +135,7 @@ func (s *system) startBus(ctx context.Context) error {
 func (s *system) startEmbedded() (err error) {
 	conf := access.Conf(access.Users(), func(user string) string { return s.keys.users[user].Public() }, s.keys.issuer.Public())
 	s.bus, err = bus.Start(bus.Config{
-		Dir: filepath.Join(s.flags.Data, "bus"), Port: s.flags.NATSPort, Shut: true, MonitorPort: s.flags.NATSHTTPPort,
+		Dir: filepath.Join(s.flags.Data, "bus"), Host: s.flags.NATSHost, Port: s.flags.NATSPort, Shut: true, TLS: s.flags.NATSTLS, Plaintext: s.flags.Plaintext, MonitorPort: s.flags.NATSHTTPPort,
 		MaxStore: s.settings.MaxStore, Log: s.log, Access: conf, Denied: s.deny,
 	})
 	return err
@@ -169,9 +172,13 @@ func (s *system) open(context.Context) error {
 func (s *system) connect(user string) (jetstream.JetStream, error) {
 	opts := s.keys.users[user].ServiceOptions(user)
 	if s.bus != nil {
-		opts = append(opts, nats.InProcessServer(s.bus))
+		return serve.Connect(s.natsURL, subject.Micro(user), s.log, append(opts, nats.InProcessServer(s.bus))...)
 	}
-	return serve.Connect(s.natsURL, subject.Micro(user), s.log, opts...)
+	security, err := s.flags.NATSOptions(s.natsURL)
+	if err != nil {
+		return nil, err
+	}
+	return serve.Connect(s.natsURL, subject.Micro(user), s.log, append(opts, security...)...)
 }
 
 // startEngine starts the ClickHouse engine unless there is another ClickHouse, and creates the tables.
@@ -190,7 +197,7 @@ func (s *system) startEngine(ctx context.Context) error {
 			return err
 		}
 	}
-	return projector.Migrate(ctx, s.dsn(projector.UserMigration))
+	return projector.Migrate(ctx, s.dsn(projector.UserMigration), transport.TLS{}, s.flags.Plaintext)
 }
 
 // engineUsers are the users of the engine, with their passwords once the settings are loaded.
@@ -237,7 +244,7 @@ func (s *system) run(name string, service func(rt *serve.Runtime) error) {
 			return err
 		}
 		defer js.Conn().Close()
-		err = service(&serve.Runtime{JS: js, Clock: s.clock, Log: s.log.With("service", name), Districts: s.flags.Districts})
+		err = service(&serve.Runtime{JS: js, Clock: s.clock, Log: s.log.With("service", name), Districts: s.flags.Districts, Plaintext: s.flags.Plaintext})
 		if err == nil || errors.Is(err, context.Canceled) {
 			return context.Canceled
 		}

@@ -146,12 +146,11 @@ func (c *connection) allowed(t *testing.T, subjects []string, try func(subj stri
 	natstest.Eventually(t, 10*time.Second, "every denial is told", func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		denied = strings.ToLower(strings.Join(c.denied, "\n"))
-		fmt.Println(len(c.denied), c.denied[max(0,len(c.denied)-1):], c.IsConnected(), c.LastError())
+		denied = strings.Join(c.denied, "\n")
 		return strings.Contains(denied, last)
 	})
 	for _, s := range subjects {
-		if !strings.Contains(denied, fmt.Sprintf("%q", strings.ToLower(s))) {
+		if !strings.Contains(denied, fmt.Sprintf("%q", s)) {
 			out = append(out, s)
 		}
 	}

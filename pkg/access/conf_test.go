@@ -160,8 +160,6 @@ func TestWhatGoesFromOneAccountToAnother(t *testing.T) {
 			text := fmt.Sprintf("%s %s %s", i.Type, i.Account, i.Subject)
 			if to := string(i.LocalSubject); to != "" && to != string(i.Subject) {
 				text += " as " + to
-			} else if to := string(i.To); to != "" && to != string(i.Subject) {
-				text += " as " + to
 			}
 			gotImports = append(gotImports, fmt.Sprintf("%s share %v", text, i.Share))
 			if i.Invalid {

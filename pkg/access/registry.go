@@ -31,29 +31,19 @@ type Registry struct {
 // Follow reads who may call, and keeps on reading until ctx ends. When it returns, everything recorded before is known.
 func Follow(ctx context.Context, js jetstream.JetStream, log *slog.Logger) (*Registry, error) {
 	r := &Registry{byID: make(map[string]Caller), byKey: make(map[string]string), changed: make(chan struct{})}
-	c, err := js.OrderedConsumer(ctx, subject.Stream(subject.Audit), jetstream.OrderedConsumerConfig{FilterSubjects: []string{subject.AllCallers()}})
+	messages, pending, err := r.open(ctx, js)
 	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w: run `tongan migrate` first", subject.Stream(subject.Audit), err)
+		return nil, err
 	}
-	pending := c.CachedInfo().NumPending
-	messages, err := c.Messages()
-	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", subject.Stream(subject.Audit), err)
-	}
-	context.AfterFunc(ctx, messages.Stop)
 	caughtUp := make(chan struct{})
+	if pending == 0 {
+		close(caughtUp)
+	}
 	go func() {
-		if pending == 0 {
-			close(caughtUp)
-		}
-		for n := uint64(0); ; {
+		for n := uint64(0); ctx.Err() == nil; {
 			m, err := messages.Next()
-			if ctx.Err() != nil {
-				return
-			}
 			if err != nil {
-				log.Warn("registry of callers pauses", "error", err)
-				time.Sleep(100 * time.Millisecond) // the iterator begins again after the last message by itself
+				messages = r.openAgain(ctx, js, messages, log)
 				continue
 			}
 			r.apply(m, log)
@@ -67,6 +57,40 @@ func Follow(ctx context.Context, js jetstream.JetStream, log *slog.Logger) (*Reg
 		return r, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+}
+
+// open reads on after the last event taken in, until ctx ends; pending is how many events there are now.
+func (r *Registry) open(ctx context.Context, js jetstream.JetStream) (messages jetstream.MessagesContext, pending uint64, err error) {
+	c, err := js.OrderedConsumer(ctx, subject.Stream(subject.Audit), jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{subject.AllCallers()}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.last + 1,
+	})
+	if err == nil {
+		messages, err = c.Messages()
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("stream %s: %w: run `tongan migrate` first", subject.Stream(subject.Audit), err)
+	}
+	context.AfterFunc(ctx, messages.Stop)
+	return messages, c.CachedInfo().NumPending, nil
+}
+
+// openAgain opens until it succeeds or ctx ends.
+func (r *Registry) openAgain(ctx context.Context, js jetstream.JetStream, before jetstream.MessagesContext, log *slog.Logger) jetstream.MessagesContext {
+	before.Stop()
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		select {
+		case <-ctx.Done():
+			return before
+		case <-time.After(wait):
+		}
+		messages, _, err := r.open(ctx, js)
+		if err == nil {
+			return messages
+		}
+		if ctx.Err() == nil {
+			log.Warn("registry of callers pauses", "error", err)
+		}
 	}
 }
 

@@ -254,7 +254,7 @@ func TestNamedKeepsTheNamesOfThisSystem(t *testing.T) {
 		"tongan.evt.>":                           "tongan.evt.>",
 		"tongan.evt.*.*":                         "tongan.evt.*.*",
 		"tongan.keys.>":                          "tongan.keys.>",
-		"$JS.API.STREAM.DELETE.TONGAN_INTAKE":    "$JS.API.STREAM.?.TONGAN_INTAKE",
+		"$JS.API.STREAM.1f2e3d.TONGAN_INTAKE":    "$JS.API.STREAM.?.TONGAN_INTAKE",
 		"$SYS.REQ.1f2e3d":                        "$SYS.REQ.?",
 		">":                                      ">",
 		"*":                                      "*",

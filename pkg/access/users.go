@@ -40,11 +40,13 @@ func Users() []User {
 		}, infos(subject.Intake, subject.HealthCheck, subject.Outreach)),
 		{
 			Name:      Projector,
-			Publish:   slices.Concat(offers(), infos(subject.Services()...), follows(subject.Services()...), []string{subject.AllDeadOf(Projector, "*")}, knowsCallers()),
+			Publish:   slices.Concat(offers(), infos(subject.Services()...), follows(subject.Services()...), []string{subject.AllDeadOf(Projector, "*")}),
 			Subscribe: slices.Concat(answers(Projector), []string{subject.Health(Projector)}),
 			Replies:   true,
 		},
-		door(decides(subject.Audit, nil, reads(subject.Audit))),
+		door(decides(subject.Audit, nil, []string{
+			subject.API("CONSUMER.CREATE", subject.Stream(subject.Audit), "*"), // to read the trail; it reads on as it does about callers
+		})),
 		{
 			Name:      Migration,
 			Publish:   []string{subject.API("STREAM.INFO", "*"), subject.API("STREAM.CREATE", "*"), subject.Health("*")},
@@ -98,6 +100,7 @@ func knowsCallers() []string {
 	return []string{
 		subject.API("CONSUMER.CREATE", stream, "*", subject.AllCallers()),
 		subject.API("CONSUMER.MSG.NEXT", stream, "*"),
+		subject.API("CONSUMER.DELETE", stream, "*"), // its own, after a lost connection: it goes on with another
 	}
 }
 
@@ -130,17 +133,16 @@ func infos(services ...string) []string {
 	return out
 }
 
-// follows is what it takes to read whole streams.
+// follows is what it takes to read whole streams, and to read on after a lost connection.
 func follows(services ...string) []string {
 	var out []string
 	for _, s := range services {
-		out = append(out, subject.API("CONSUMER.CREATE", subject.Stream(s), "*"), subject.API("CONSUMER.MSG.NEXT", subject.Stream(s), "*"))
+		for _, operation := range []string{"CONSUMER.CREATE", "CONSUMER.MSG.NEXT", "CONSUMER.DELETE"} {
+			out = append(out, subject.API(operation, subject.Stream(s), "*"))
+		}
 	}
 	return out
 }
-
-// reads is what it takes to read a part of a stream.
-func reads(service string) []string { return follows(service) }
 
 // Rights are what callers of a role may do.
 type Rights struct {

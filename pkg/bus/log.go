@@ -3,6 +3,7 @@ package bus
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"regexp"
@@ -48,9 +49,10 @@ func denial(format string, v []any) (Denial, bool) {
 		subj, err := strconv.Unquote(m[3])
 		return Denial{Key: m[2], Subject: subj, Subscribe: true}, err == nil
 	}
-	if notLetIn.MatchString(format) && len(v) == 2 && v[0] == server.ErrAuthentication {
+	if notLetIn.MatchString(format) && len(v) == 2 {
+		err, _ := v[0].(error)
 		user, _ := v[1].(string)
-		if m := nkey.FindStringSubmatch(user); m != nil {
+		if m := nkey.FindStringSubmatch(user); m != nil && errors.Is(err, server.ErrAuthentication) {
 			return Denial{Key: m[1]}, true
 		}
 	}

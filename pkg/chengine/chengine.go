@@ -92,7 +92,7 @@ func Start(ctx context.Context, cfg Config) (*Engine, error) {
 	defer func() { _ = lock.Close() }() // the child has the lock then
 	for try := 1; ; try++ {
 		e, err := startOnce(ctx, cfg, l, library, lock)
-		if !errors.Is(err, ErrPortTaken) || try == portTries || cfg.HTTPPort != 0 && cfg.TCPPort != 0 && !cfg.TLS.on() {
+		if !errors.Is(err, ErrPortTaken) || try == portTries || cfg.HTTPPort != 0 && cfg.TCPPort != 0 && !cfg.TLS.Enabled() {
 			return e, err
 		}
 		cfg.Log.DebugContext(ctx, "engine port taken, trying another", "error", err)
@@ -139,7 +139,7 @@ func newEngine(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	var err error
 	httpPort, tcpPort := cfg.HTTPPort, cfg.TCPPort
-	if cfg.TLS.on() {
+	if cfg.TLS.Enabled() {
 		if e.front, err = newFront(ctx, cfg); err != nil {
 			return nil, err
 		}
@@ -207,7 +207,7 @@ func (e *Engine) TCPAddr() string {
 // password, as clickhouse-go takes it. It names no database: queries name
 // theirs. With a user that was not configured, the engine refuses the login.
 // With TLS it says secure=true; whom the client trusts, and how it proves who
-// it is, no DSN can say: see TLS.Client.
+// it is, no DSN can say: see chclient.Options.
 func (e *Engine) DSN(user string) string {
 	var query url.Values
 	if e.front != nil {

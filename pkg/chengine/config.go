@@ -16,6 +16,8 @@ import (
 	"strings"
 	"text/template"
 	"time"
+
+	"tongan.dev/pkg/transport"
 )
 
 // serviceUser is the user the parent itself is when it asks whether the engine
@@ -33,11 +35,12 @@ type Config struct {
 	// HTTPPort and TCPPort are the ports of the HTTP and the native interface;
 	// 0 takes a free one.
 	HTTPPort, TCPPort int
-	// TLS encrypts both interfaces; without it they are as they are. The engine
-	// itself then listens on free ports of loopback, see front.
-	TLS TLS
-	// Plaintext allows an address that is not loopback without TLS: passwords
-	// and rows cross the network for everybody there to read.
+	// TLS names the files by which both interfaces prove who they are, and with
+	// a CA their clients; none means connections in clear. The engine itself
+	// then listens on free ports of loopback, see front.
+	TLS transport.TLS
+	// Plaintext permits a Host other than loopback without TLS: passwords and
+	// rows cross the network for everybody there to read.
 	Plaintext bool
 	// Library is the path of libchdb.so; empty means FindLibrary.
 	Library string
@@ -79,19 +82,14 @@ func (c Config) Validate() error {
 
 // validatePlace says what is wrong with where c listens, and how.
 func (c Config) validatePlace() error {
-	addr, err := netip.ParseAddr(c.host())
-	if err != nil || addr.Zone() != "" {
+	if addr, err := netip.ParseAddr(c.host()); err != nil || addr.Zone() != "" {
 		return fmt.Errorf("engine: Host %q is not an IP address", c.Host)
 	}
-	switch {
-	case c.TLS.on() && c.Plaintext:
-		return errors.New("engine: TLS and Plaintext exclude each other")
-	case c.TLS.on():
-		if _, err := c.TLS.server(); err != nil {
-			return fmt.Errorf("engine: %w", err)
-		}
-	case !addr.IsLoopback() && !c.Plaintext:
-		return fmt.Errorf("engine: Host %s is not loopback: give TLS, or Plaintext if the network may read all", c.Host)
+	if _, err := c.TLS.Server(); err != nil {
+		return fmt.Errorf("--clickhouse-%w", err)
+	}
+	if err := transport.Plain(c.host(), c.Plaintext || c.TLS.Enabled()); err != nil {
+		return fmt.Errorf("engine: Host: %w", err)
 	}
 	return nil
 }
@@ -101,7 +99,7 @@ func (c Config) host() string { return cmp.Or(c.Host, loopback) }
 
 // engineHost is the address the engine itself listens on.
 func (c Config) engineHost() string {
-	if c.TLS.on() {
+	if c.TLS.Enabled() {
 		return loopback
 	}
 	return c.host()
@@ -109,7 +107,7 @@ func (c Config) engineHost() string {
 
 // networks are the addresses users may come from: those that can reach the engine itself.
 func (c Config) networks() []string {
-	if netip.MustParseAddr(c.engineHost()).IsLoopback() {
+	if transport.Loopback(c.engineHost()) {
 		return []string{"127.0.0.0/8", "::1"}
 	}
 	return []string{"::/0"}

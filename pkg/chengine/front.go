@@ -37,9 +37,9 @@ type front struct {
 
 // newFront takes the ports, without letting anybody in yet.
 func newFront(ctx context.Context, cfg Config) (*front, error) {
-	config, err := cfg.TLS.server()
+	config, err := cfg.TLS.Server()
 	if err != nil {
-		return nil, fmt.Errorf("engine: %w", err)
+		return nil, fmt.Errorf("--clickhouse-%w", err)
 	}
 	f := &front{config: config, log: cfg.Log, places: make(chan struct{}, frontConns), closed: make(chan struct{}), open: make(map[net.Conn]bool)}
 	if f.http, err = listen(ctx, cfg.host(), cfg.HTTPPort); err != nil {

@@ -59,10 +59,11 @@ func Start(tb testing.TB, cfg chengine.Config) *chengine.Engine {
 	return e
 }
 
-// Conn opens a native connection as the user and closes it when the test ends.
+// Conn opens a native connection as the user, without TLS even if the engine
+// has it, and closes it when the test ends.
 func Conn(tb testing.TB, e *chengine.Engine, user string) driver.Conn {
 	tb.Helper()
-	opts, err := clickhouse.ParseDSN(e.DSN(user))
+	opts, err := clickhouse.ParseDSN(e.LocalDSN(user))
 	if err != nil {
 		tb.Fatalf("engine address of %s: %v", user, err)
 	}

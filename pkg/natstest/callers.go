@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/bus"
@@ -18,6 +19,8 @@ import (
 type fleet struct {
 	everything, system *access.Credentials // of who connects without credentials, and of the system account
 	issuer             *access.Issuer
+	issuerFile         string
+	doorless           bool                           // whether callers are let in by somebody else
 	users              map[string]*access.Credentials // of the services
 	mu                 sync.Mutex
 	callers            []access.Caller
@@ -28,11 +31,14 @@ var fleets sync.Map
 
 func newFleet(tb testing.TB) *fleet {
 	tb.Helper()
-	issuer, err := access.NewIssuer()
+	issuerFile := filepath.Join(tb.TempDir(), "issuer.nk")
+	issuer, err := access.EnsureIssuer(issuerFile)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	f := &fleet{everything: credentials(tb), system: credentials(tb), issuer: issuer, users: make(map[string]*access.Credentials)}
+	f := &fleet{
+		everything: credentials(tb), system: credentials(tb), issuer: issuer, issuerFile: issuerFile, users: make(map[string]*access.Credentials),
+	}
 	for _, u := range access.Users() {
 		f.users[u.Name] = credentials(tb)
 	}
@@ -72,7 +78,9 @@ func (f *fleet) start(tb testing.TB, cfg bus.Config) *server.Server {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	f.open(tb, s)
+	if !f.doorless {
+		f.open(tb, s)
+	}
 	fleets.Store(s.ClientURL(), f)
 	tb.Cleanup(func() {
 		fleets.Delete(s.ClientURL())
@@ -158,12 +166,33 @@ func (c *Callers) LetIn(tb testing.TB, caller access.Caller) *nats.Conn {
 	return nc
 }
 
-// Credentials returns the file of the credentials that a user of [access.Users] has at a bus.
+// Credentials returns the file of the credentials that a user of [access.Users] has at a bus, or [access.System].
 func Credentials(tb testing.TB, url, user string) string {
 	tb.Helper()
+	f := of(tb, url)
+	c := f.users[user]
+	if user == access.System {
+		c = f.system
+	}
 	path := filepath.Join(tb.TempDir(), user+".nk")
-	if err := of(tb, url).users[user].Save(path); err != nil {
+	if err := c.Save(path); err != nil {
 		tb.Fatal(err)
 	}
 	return path
+}
+
+// Doorless starts n servers with the streams, as [Cluster] does where there are several. They let no caller in: that is for the service
+// audit, which needs the file of the issuer's key.
+func Doorless(tb testing.TB, n int) (servers []*server.Server, js jetstream.JetStream, issuer string) {
+	tb.Helper()
+	f := newFleet(tb)
+	f.doorless = true
+	if n > 1 {
+		servers, js = f.cluster(tb, n)
+		return servers, js, f.issuerFile
+	}
+	s := f.start(tb, alone(tb))
+	js = Connect(tb, s.ClientURL())
+	Migrate(tb, js, 1)
+	return []*server.Server{s}, js, f.issuerFile
 }

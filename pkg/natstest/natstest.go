@@ -23,7 +23,12 @@ const MaxStore = 4 << 30
 // in the services' account and may do everything there.
 func Run(tb testing.TB) *server.Server {
 	tb.Helper()
-	return newFleet(tb).start(tb, bus.Config{Dir: tb.TempDir(), MaxStore: MaxStore, MonitorPort: -1})
+	return newFleet(tb).start(tb, alone(tb))
+}
+
+func alone(tb testing.TB) bus.Config {
+	tb.Helper()
+	return bus.Config{Dir: tb.TempDir(), MaxStore: MaxStore, MonitorPort: -1}
 }
 
 // Bus starts a server, creates the streams, and returns a connection to it.
@@ -37,13 +42,17 @@ func Bus(tb testing.TB) jetstream.JetStream {
 // Cluster starts n servers that form a cluster, creates the streams with n replicas, and returns a connection to the servers.
 func Cluster(tb testing.TB, n int) ([]*server.Server, jetstream.JetStream) {
 	tb.Helper()
+	return newFleet(tb).cluster(tb, n)
+}
+
+func (f *fleet) cluster(tb testing.TB, n int) ([]*server.Server, jetstream.JetStream) {
+	tb.Helper()
 	ports := freePorts(tb, n)
 	routes := make([]string, n)
 	for i, p := range ports {
 		routes[i] = fmt.Sprintf("127.0.0.1:%d", p)
 	}
 	servers := make([]*server.Server, n)
-	f := newFleet(tb)
 	for i := range servers {
 		servers[i] = f.start(tb, bus.Config{
 			Name: fmt.Sprintf("n%d", i+1), Dir: tb.TempDir(), MaxStore: MaxStore, MonitorPort: -1,

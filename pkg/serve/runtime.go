@@ -48,6 +48,8 @@ type Runtime struct {
 	Clock     clock.Clock
 	Log       *slog.Logger
 	Districts []string
+	// Plaintext permits connections without TLS to other machines.
+	Plaintext bool
 	// Callers knows who calls; nil means what the audit stream says.
 	Callers Callers
 }
@@ -133,7 +135,7 @@ func process(ctx context.Context, name string, cfg Config, run func(*Runtime) er
 		defer end()
 	}
 	log.Info("service starts", "service", name, "version", Version)
-	err = run(&Runtime{JS: js, Clock: clock.Wall{}, Log: log, Districts: cfg.Districts})
+	err = run(&Runtime{JS: js, Clock: clock.Wall{}, Log: log, Districts: cfg.Districts, Plaintext: cfg.Plaintext})
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}

@@ -72,6 +72,7 @@ func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
 	b := &boundary{system, registry, rt.Log}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return b.run(ctx) })
+	g.Go(func() error { return b.endStrangers(ctx) })
 	g.Go(func() error { return recordDenied(ctx, rt, registry, attempts, cfg.Denied) })
 	g.Go(func() error {
 		return serve.Run(ctx, rt, subject.Audit, "who may call, and what was done", endpoints(rt, registry, callers, b))
@@ -82,10 +83,13 @@ func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
 func endpoints(rt *serve.Runtime, registry *access.Registry, callers *eventlog.Log, b *boundary) []serve.Endpoint {
 	// A command about a caller is answered once the key the caller had before opens nothing any more.
 	decide := func(ctx context.Context, id string, cmd decider.Command, key string) (*eventv1.CommandReply, error) {
-		if err := free(registry, key, id); err != nil {
+		if err := free(registry, "", id); err != nil {
 			return nil, err
 		}
-		before, _ := registry.ByID(ctx, id)
+		before, err := decider.Load(ctx, callers, caller.Decider, id)
+		if err != nil {
+			return nil, err
+		}
 		reply, err := decider.Transact(ctx, callers, caller.Decider, id, cmd)
 		if err != nil {
 			return nil, err
@@ -93,10 +97,12 @@ func endpoints(rt *serve.Runtime, registry *access.Registry, callers *eventlog.L
 		if err := registry.Wait(ctx, reply.GetRevision()); err != nil {
 			return nil, err
 		}
-		if before.Key != "" && before.Key != key && id != serve.CallerOf(ctx).ID { // the caller's own connection must carry the reply
-			err = b.end(ctx, before.Key)
+		old := before.State.Key()
+		_, valid := registry.Known(old)                         // it is where an old command came again
+		if old == "" || valid || id == serve.CallerOf(ctx).ID { // the caller's own connection must carry the reply
+			return reply, nil
 		}
-		return reply, err
+		return reply, b.end(ctx, old)
 	}
 	return []serve.Endpoint{
 		serve.Handle(callers, "add", (*auditv1.AddCaller).GetCallerId,
@@ -196,7 +202,7 @@ func connectSystem(rt *serve.Runtime, path string) (*nats.Conn, error) {
 	}
 	nc, err := opts.Connect()
 	if err != nil {
-		return nil, fmt.Errorf("system account: %w", err)
+		return nil, fmt.Errorf("system account: the bus does not let its user in: %w", err)
 	}
 	return nc, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"tongan.dev/pkg/chengine"
 	"tongan.dev/pkg/chtest"
+	"tongan.dev/pkg/transport"
 )
 
 func TestEveryDistrictHasAnAnalyst(t *testing.T) {
@@ -268,7 +269,7 @@ func TestAnalystsHaveQuotas(t *testing.T) {
 		}
 	}
 	e := chtest.Run(t, all...)
-	if err := Migrate(t.Context(), e.DSN(UserMigration)); err != nil {
+	if err := Migrate(t.Context(), e.DSN(UserMigration), transport.TLS{}, false); err != nil {
 		t.Fatal(err)
 	}
 	const sql = "SELECT count() FROM tongan.visits"

@@ -20,6 +20,7 @@ import (
 	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/subject"
+	"tongan.dev/pkg/transport"
 	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
 )
 
@@ -46,7 +47,7 @@ func engine(t *testing.T) *chengine.Engine {
 func engineIn(t *testing.T, dir string) *chengine.Engine {
 	t.Helper()
 	e := chtest.Start(t, chengine.Config{Dir: dir, Users: users()})
-	if err := Migrate(t.Context(), e.DSN(UserMigration)); err != nil {
+	if err := Migrate(t.Context(), e.DSN(UserMigration), transport.TLS{}, false); err != nil {
 		t.Fatal(err)
 	}
 	return e

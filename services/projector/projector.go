@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -47,19 +46,6 @@ type Projector struct {
 
 	mu      sync.Mutex
 	stopped map[string]error // guarded by mu
-}
-
-// Open connects to a ClickHouse as Run needs it. The caller closes the connection.
-func Open(dsn string) (driver.Conn, error) {
-	opts, err := clickhouse.ParseDSN(dsn)
-	if err != nil {
-		return nil, fmt.Errorf("clickhouse: address: %w", err)
-	}
-	conn, err := clickhouse.Open(opts)
-	if err != nil {
-		return nil, fmt.Errorf("clickhouse: %w", err)
-	}
-	return conn, nil
 }
 
 // New returns a projector that writes as the connection's user, UserProjector.

@@ -10,6 +10,9 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/pressly/goose/v3"
+
+	"tongan.dev/pkg/chclient"
+	"tongan.dev/pkg/transport"
 )
 
 // Databases of this generation.
@@ -36,11 +39,11 @@ var bootstrap = []string{
 }
 
 // Migrate brings databases, tables and views up to this build, forward only. The user of the DSN must be UserMigration: the views
-// run in its name. It may be called again, and again after it was interrupted.
-func Migrate(ctx context.Context, dsn string) (err error) {
-	opts, err := clickhouse.ParseDSN(dsn)
+// run in its name. Files and plaintext are as chclient.Options has them. It may be called again, and again after it was interrupted.
+func Migrate(ctx context.Context, dsn string, files transport.TLS, plaintext bool) (err error) {
+	opts, err := chclient.Options(dsn, files, plaintext)
 	if err != nil {
-		return fmt.Errorf("migrate: address: %w", err)
+		return err
 	}
 	db := clickhouse.OpenDB(opts)
 	defer func() { err = errors.Join(err, db.Close()) }()

@@ -17,6 +17,7 @@ import (
 
 	"tongan.dev/pkg/chengine"
 	"tongan.dev/pkg/chtest"
+	"tongan.dev/pkg/transport"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/schema.sql and the files of deploy/clickhouse")
@@ -46,7 +47,7 @@ func TestSchema(t *testing.T) {
 }
 
 func (m migrated) testAgain(t *testing.T) {
-	if err := Migrate(t.Context(), m.engine.DSN(UserMigration)); err != nil {
+	if err := Migrate(t.Context(), m.engine.DSN(UserMigration), transport.TLS{}, false); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(m.sql, schemaOf(t, m.conn)); diff != "" {

@@ -11,12 +11,14 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"tongan.dev/pkg/chengine"
 	"tongan.dev/pkg/chtest"
 	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/natstest"
 	"tongan.dev/pkg/servetest"
 	"tongan.dev/pkg/subject"
+	"tongan.dev/pkg/transport"
 	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
 	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
 	outreachv1 "tongan.dev/proto/gen/tongan/outreach/v1"
@@ -37,6 +39,9 @@ var (
 	cases      = subject.Aggregate{Service: subject.Intake, Name: "case"}
 )
 
+// password is that of a user of the engine.
+func password(user string) string { return "password of " + user }
+
 // deployment is a bus, an engine, a projector and the service.
 type deployment struct {
 	*servetest.Client
@@ -46,16 +51,22 @@ type deployment struct {
 
 func deploy(t *testing.T) *deployment {
 	t.Helper()
-	e := chtest.Run(t, projector.Users([]string{"440700"}, func(name string) string { return "password of " + name })...)
-	if err := projector.Migrate(t.Context(), e.DSN(projector.UserMigration)); err != nil {
+	return deployOn(t, chtest.Run(t, projector.Users([]string{"440700"}, password)...), transport.TLS{})
+}
+
+// deployOn uses an engine that runs already, whose clients have the files.
+func deployOn(t *testing.T, e *chengine.Engine, files transport.TLS) *deployment {
+	t.Helper()
+	if err := projector.Migrate(t.Context(), e.DSN(projector.UserMigration), files, false); err != nil {
 		t.Fatal(err)
 	}
 	js := natstest.Bus(t)
-	servetest.RunOn(t, js, projector.Name, projector.Serve, projector.ServiceConfig{DSN: e.DSN(projector.UserProjector)})
+	servetest.RunOn(t, js, projector.Name, projector.Serve, projector.ServiceConfig{DSN: e.DSN(projector.UserProjector), TLS: files})
 	return &deployment{
-		Client: servetest.RunOn(t, js, subject.Reporting, reporting.Run, reporting.Config{DSN: e.DSN(projector.UserReporting), Baseline: baseline}),
-		conn:   chtest.Conn(t, e, projector.UserProjector),
-		logs:   make(map[subject.Aggregate]*eventlog.Log),
+		Client: servetest.RunOn(t, js, subject.Reporting, reporting.Run,
+			reporting.Config{DSN: e.DSN(projector.UserReporting), TLS: files, Baseline: baseline}),
+		conn: chtest.Conn(t, e, projector.UserProjector),
+		logs: make(map[subject.Aggregate]*eventlog.Log),
 	}
 }
 

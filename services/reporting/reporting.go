@@ -9,10 +9,12 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"tongan.dev/pkg/chclient"
 	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/serve"
 	"tongan.dev/pkg/subject"
+	"tongan.dev/pkg/transport"
 	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
 	reportingv1 "tongan.dev/proto/gen/tongan/reporting/v1"
 	"tongan.dev/services/reporting/internal/publishing"
@@ -20,8 +22,9 @@ import (
 
 // Config is what the service is told beside serve.Config.
 type Config struct {
-	DSN      string `name:"clickhouse-dsn" env:"TONGAN_REPORTING_CLICKHOUSE_DSN" required:"" help:"ClickHouse as user reporting, clickhouse://user:password@host:port."`
-	Baseline string `env:"TONGAN_REPORTING_BASELINE" default:"2020-01-23" help:"First day that counts, in Asia/Shanghai."`
+	DSN      string        `name:"clickhouse-dsn" env:"TONGAN_REPORTING_CLICKHOUSE_DSN" required:"" help:"ClickHouse as user reporting, clickhouse://user:password@host:port."`
+	TLS      transport.TLS `embed:"" prefix:"clickhouse-" envprefix:"TONGAN_CLICKHOUSE_"`
+	Baseline string        `env:"TONGAN_REPORTING_BASELINE" default:"2020-01-23" help:"First day that counts, in Asia/Shanghai."`
 }
 
 // Subjects of the service, for those who ask it.
@@ -39,9 +42,9 @@ func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
 	if _, err := time.Parse(time.DateOnly, cfg.Baseline); err != nil {
 		return fmt.Errorf("baseline must be a date, YYYY-MM-DD")
 	}
-	opts, err := clickhouse.ParseDSN(cfg.DSN)
+	opts, err := chclient.Options(cfg.DSN, cfg.TLS, rt.Plaintext)
 	if err != nil {
-		return fmt.Errorf("clickhouse-dsn is not an address of ClickHouse, clickhouse://user:password@host:port")
+		return err
 	}
 	db, err := clickhouse.Open(opts)
 	if err != nil {

@@ -2,14 +2,24 @@ package reporting_test
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"tongan.dev/pkg/access"
+	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/eventlog"
+	"tongan.dev/pkg/natstest"
+	"tongan.dev/pkg/servetest"
 	"tongan.dev/pkg/subject"
+	auditv1 "tongan.dev/proto/gen/tongan/audit/v1"
 	outreachv1 "tongan.dev/proto/gen/tongan/outreach/v1"
 	reportingv1 "tongan.dev/proto/gen/tongan/reporting/v1"
 	"tongan.dev/services/reporting"
@@ -241,4 +251,125 @@ func TestABulletinPublishesTheFigures(t *testing.T) {
 	other.BulletinId, other.Cuts = "b2", []*reportingv1.Cut{{Stream: "TONGAN_OUTREACH", Sequence: 1 << 40}}
 	b, _ = proto.Marshal(other)
 	d.Ask(t, reporting.IssueSubject, b).Refused(t, "503", "cuts[0] is not projected")
+}
+
+// store stores events, and does not wait until they are projected.
+func (d *deployment) store(t *testing.T, events ...stored) {
+	t.Helper()
+	for _, s := range events {
+		m, err := eventlog.Encode(s.aggregate, s.id, decider.Recorded{Event: s.event, ID: s.aggregate.Key(s.id)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.JS.PublishMsg(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// end asks how far the streams reach.
+func (d *deployment) end(t *testing.T) *reportingv1.End {
+	t.Helper()
+	r := d.Ask(t, reporting.EndSubject, nil)
+	if r.Code != "" {
+		t.Fatalf("refused: %s %s", r.Code, r.Error)
+	}
+	e := &reportingv1.End{}
+	if err := proto.Unmarshal(r.Data, e); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// The end is the last sequence of each stream, projected or not; the audit stream is none of them.
+func TestTheEndIsHowFarTheStreamsReachNow(t *testing.T) {
+	t.Parallel()
+	d := deploy(t)
+	for _, more := range [][]stored{nil, {call("2020-01-24", "440703")}, {special("c1", "2020-01-26", "440783"), call("2020-01-25", "440705")}} {
+		d.store(t, more...)
+		var want []*reportingv1.Cut
+		for _, service := range []string{subject.Intake, subject.HealthCheck, subject.Outreach, subject.Reporting} {
+			want = append(want, &reportingv1.Cut{Stream: subject.Stream(service), Sequence: d.Events(t, service)})
+		}
+		if diff := cmp.Diff(want, d.end(t).GetCuts(), protocmp.Transform()); diff != "" {
+			t.Error(diff)
+		}
+	}
+	d.Ask(t, reporting.EndSubject, []byte(`{"asOf":"2020-02-04"}`)).Refused(t, "400", "unknown field")
+}
+
+// Figures asked with the end count everything that was answered before it was asked for, however much more comes: as soon as it is projected.
+func TestFiguresUpToTheEndCountWhatWasAnsweredBefore(t *testing.T) {
+	t.Parallel()
+	d := deploy(t)
+	const rounds = 20
+	for i := range rounds {
+		id := fmt.Sprint("c", i)
+		d.store(t, special(id, "2020-01-26", "440783"))
+		q := &reportingv1.GetFigures{AsOf: "2020-02-04", Cuts: d.end(t).GetCuts()}
+		d.store(t, stored{supports, id, &outreachv1.ServiceSupportBegun{
+			Provenance: at("2020-02-01T04:00:00Z"), SupportId: id, Kind: outreachv1.SupportKind_SUPPORT_KIND_MEALS, AdmCode: "440781",
+		}})
+		var r servetest.Reply
+		natstest.Eventually(t, 30*time.Second, "it is projected", func() bool {
+			r = d.ask(t, q)
+			return r.Code != "503"
+		})
+		f := &reportingv1.Figures{}
+		if err := proto.Unmarshal(r.Data, f); err != nil || r.Code != "" {
+			t.Fatalf("%s, %v", r.Error, err)
+		}
+		got := values(f)
+		if got["special_cases"] != int64(i+1) || got["service_supports"] != int64(i) {
+			t.Errorf("after %d of each it is %v", i+1, got)
+		}
+	}
+}
+
+// Who was given figures is on the audit trail, with the size of the answer; how far the streams reach is no export, and neither is a refusal.
+func TestFiguresAreExports(t *testing.T) {
+	t.Parallel()
+	d := deploy(t)
+	nc := d.As(t, access.Caller{ID: "a1", Role: auditv1.Role_ROLE_ANALYST, Org: natstest.Org})
+	ask := func(subj, question string) *nats.Msg {
+		t.Helper()
+		m, err := nc.Request(subj, []byte(question), 15*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	ask(reporting.EndSubject, `{}`)
+	if m := ask(reporting.FiguresSubject, `{"asOf":"2020-02-30"}`); m.Header.Get(micro.ErrorCodeHeader) != "400" {
+		t.Errorf("refused with %v", m.Header)
+	}
+	if n := d.Events(t, subject.Audit); n != 0 {
+		t.Errorf("there are %d events on the trail", n)
+	}
+	var sizes []uint64
+	for _, q := range []string{`{"asOf":"2020-02-04"}`, `{"asOf":"2020-02-05","grouping":"GROUPING_DISTRICT"}`} {
+		sizes = append(sizes, uint64(len(ask(reporting.FiguresSubject, q).Data)))
+	}
+	var told []uint64
+	natstest.Each(t, d.JS, subject.Stream(subject.Audit), func(m jetstream.Msg) {
+		e, err := eventlog.Decode(m.Subject(), m.Headers(), m.Data(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, is := e.Event.(*auditv1.DataExported)
+		if !is || e.Subject.ID != "a1" || x.GetSubject() != reporting.FiguresSubject || x.GetProvenance().GetPerformedBy() != "a1" {
+			t.Errorf("on the trail is %v of %s", e.Event, e.Subject.ID)
+		}
+		told = append(told, x.GetSizeBytes())
+	})
+	if diff := cmp.Diff(sizes, told); diff != "" {
+		t.Errorf("the sizes are: %s", diff)
+	}
+	// Where it cannot be written down, nothing is given.
+	if err := d.JS.DeleteStream(t.Context(), subject.Stream(subject.Audit)); err != nil {
+		t.Fatal(err)
+	}
+	if m := ask(reporting.FiguresSubject, `{"asOf":"2020-02-04"}`); m.Header.Get(micro.ErrorCodeHeader) != "503" || len(m.Data) != 0 {
+		t.Errorf("without a trail it is answered %v with %d bytes", m.Header, len(m.Data))
+	}
 }

@@ -3,7 +3,8 @@
 // Commands: AddCaller, RotateCallerKey, RevokeCaller. Events: CallerAdded, CallerKeyRotated, CallerRevoked.
 //
 // Rules: a caller is added once, and again after having been revoked; only who was added gets another key; revoking twice is silent, and
-// nobody revokes themself. Who connects to read events needs a key.
+// nobody revokes themself. A role that is there to connect needs a key. A role that a binding would not hold back is not bound: an
+// operator could add callers who are not, and a reader reads the events of all districts.
 package caller
 
 import (
@@ -26,6 +27,8 @@ var (
 	ErrSelf = decider.Refuse("caller_id", "is the caller who asks: somebody else must do it")
 	// ErrNoKey is returned when a role that is there to connect comes without a key.
 	ErrNoKey = decider.Refuse("nkey", "is required for this role")
+	// ErrBound is returned when a role that no binding holds back comes with one.
+	ErrBound = decider.Refuse("adm_code", "is not for this role, nor is institution_id: they would hold nothing back")
 )
 
 // State is what decisions about a caller need to know.
@@ -33,6 +36,9 @@ type State struct {
 	known, active bool
 	key           string
 }
+
+// Key is the public NKey the caller connects with; empty for none.
+func (s State) Key() string { return s.key }
 
 // Decider decides about one caller.
 var Decider = decider.Decider[State]{Decide: decide, Evolve: evolve}
@@ -58,6 +64,12 @@ func add(s State, cmd decider.Command, c *auditv1.AddCaller) ([]decider.Event, e
 	case auditv1.Role_ROLE_EVENT_READER, auditv1.Role_ROLE_SMS_GATEWAY, auditv1.Role_ROLE_OPERATOR:
 		if c.GetNkey() == "" {
 			return nil, ErrNoKey
+		}
+	}
+	switch c.GetRole() {
+	case auditv1.Role_ROLE_EVENT_READER, auditv1.Role_ROLE_OPERATOR:
+		if c.GetAdmCode() != "" || c.GetInstitutionId() != "" {
+			return nil, ErrBound
 		}
 	}
 	return []decider.Event{&auditv1.CallerAdded{

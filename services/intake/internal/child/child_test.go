@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	"tongan.dev/pkg/decider"
@@ -50,4 +51,26 @@ func TestChildProperty(t *testing.T) {
 		return nil
 	}
 	decidertest.Property(t, child.Decider, commands, registeredOnce, &intakev1.ChildRegistered{})
+}
+
+// What a query answers of a child is what the event says; the details stay sealed.
+func TestView(t *testing.T) {
+	t.Parallel()
+	sealed := &eventv1.Sealed{KeyId: "child-ch1", Ciphertext: []byte("x")}
+	s, known := child.Decider.Evolve(child.State{}, &intakev1.ChildRegistered{
+		Provenance: &eventv1.Provenance{AdmCode: "440703"}, ChildId: "ch1", WorkerId: "w7",
+		Category: eventv1.PopulationCategory_POPULATION_CATEGORY_LEFT_BEHIND, Details: sealed,
+	})
+	want := &intakev1.Child{
+		ChildId: "ch1", Revision: 7, Category: eventv1.PopulationCategory_POPULATION_CATEGORY_LEFT_BEHIND, AdmCode: "440703", WorkerId: "w7",
+	}
+	if got := s.View("ch1", 7); !known || !proto.Equal(got, want) {
+		t.Errorf("it is %v, want %v", got, want)
+	}
+	if got := s.Details(); !proto.Equal(got, sealed) {
+		t.Errorf("sealed are %v", got)
+	}
+	if got := (child.State{}).Details(); got != nil {
+		t.Errorf("of a child that is not registered there is %v", got)
+	}
 }
