@@ -16,12 +16,13 @@ import (
 type migrateCmd struct {
 	logFlags
 	serve.SecurityFlags
-	NATSURL       string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus."`
-	Credentials   string `env:"TONGAN_CREDENTIALS" required:"" type:"path" help:"File with the seed of the user migration, mode 0600."`
-	ClickHouseDSN string `name:"clickhouse-dsn" env:"TONGAN_CLICKHOUSE_DSN" required:"" help:"ClickHouse as user migration, clickhouse://user:password@host:port."`
-	MaxBytes      int64  `env:"TONGAN_MAX_BYTES" required:"" help:"What all streams together may hold, in bytes; the bus reserves it."`
-	MasterKey     string `env:"TONGAN_MASTER_KEY" type:"path" help:"Create this master key file too, if it does not exist."`
-	Replicas      int    `env:"TONGAN_REPLICAS" default:"1" help:"How many servers hold each stream."`
+	NATSURL       string        `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus."`
+	Credentials   string        `env:"TONGAN_CREDENTIALS" required:"" type:"path" help:"File with the seed of the user migration, mode 0600."`
+	ClickHouseDSN string        `name:"clickhouse-dsn" env:"TONGAN_CLICKHOUSE_DSN" required:"" help:"ClickHouse as user migration, clickhouse://user:password@host:port."`
+	ClickHouseTLS transport.TLS `embed:"" prefix:"clickhouse-" envprefix:"TONGAN_CLICKHOUSE_"`
+	MaxBytes      int64         `env:"TONGAN_MAX_BYTES" required:"" help:"What all streams together may hold, in bytes; the bus reserves it."`
+	MasterKey     string        `env:"TONGAN_MASTER_KEY" type:"path" help:"Create this master key file too, if it does not exist."`
+	Replicas      int           `env:"TONGAN_REPLICAS" default:"1" help:"How many servers hold each stream."`
 }
 
 // Run creates the streams and the tables that do not exist yet.
@@ -48,5 +49,5 @@ func (c *migrateCmd) Run(ctx context.Context) error {
 	if err := eventlog.Migrate(ctx, js, eventlog.StreamOptions{MaxBytes: c.MaxBytes, Replicas: c.Replicas}); err != nil {
 		return err
 	}
-	return projector.Migrate(ctx, c.ClickHouseDSN, transport.TLS{}, c.Plaintext)
+	return projector.Migrate(ctx, c.ClickHouseDSN, c.ClickHouseTLS, c.Plaintext)
 }

@@ -38,6 +38,7 @@ func TestEachServiceIsAProcess(t *testing.T) {
 		"TONGAN_SYSTEM_CREDENTIALS=" + filepath.Join(keys, "system.nk"),
 		"TONGAN_FIRST_OPERATOR=" + filepath.Join(dir, "operator-1.nk"),
 	}
+	env = append(env, strings.Fields(public)...) // the services need the issuer's public key
 	as := func(user string, more ...string) []string {
 		return append(append([]string{"TONGAN_CREDENTIALS=" + filepath.Join(keys, user+".nk")}, env...), more...)
 	}

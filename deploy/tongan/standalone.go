@@ -58,8 +58,12 @@ func (s *system) describe(w io.Writer) {
 	if s.engine == nil {
 		return
 	}
+	scheme := "http"
+	if s.flags.ClickHouseTLS.Enabled() {
+		scheme = "https"
+	}
 	password := s.settings.Passwords[projector.UserAnalystCity]
-	fmt.Fprintf(w, "  ClickHouse  http://%s  %s\n", s.engine.HTTPAddr(), s.engine.TCPAddr())
-	fmt.Fprintf(w, "    curl 'http://%s/?user=%s&password=%s' -d 'SELECT * FROM tongan.tallies LIMIT 10 FORMAT PrettyCompact'\n",
-		s.engine.HTTPAddr(), projector.UserAnalystCity, password)
+	fmt.Fprintf(w, "  ClickHouse  %s://%s  %s\n", scheme, s.engine.HTTPAddr(), s.engine.TCPAddr())
+	fmt.Fprintf(w, "    curl '%s://%s/?user=%s&password=%s' -d 'SELECT * FROM tongan.tallies LIMIT 10 FORMAT PrettyCompact'\n",
+		scheme, s.engine.HTTPAddr(), projector.UserAnalystCity, password)
 }

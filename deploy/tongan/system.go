@@ -36,17 +36,19 @@ type systemFlags struct {
 	logFlags
 	serve.DistrictFlags
 	serve.SecurityFlags
-	Data           string `env:"TONGAN_DATA" default:"tongan-data" type:"path" help:"Folder of all data."`
-	MasterKey      string `env:"TONGAN_MASTER_KEY" type:"path" help:"File of the master key; created if it does not exist. Default: master.key in the data folder."`
-	NATSURL        string `name:"nats-url" env:"TONGAN_NATS_URL" help:"Use this bus instead of the embedded one."`
-	NATSHost       string `name:"nats-host" env:"TONGAN_NATS_HOST" default:"127.0.0.1" help:"Address the embedded bus listens at; any but loopback needs TLS."`
-	NATSPort       int    `name:"nats-port" env:"TONGAN_NATS_PORT" default:"4222" help:"Port of the embedded bus; 0 takes a free one."`
-	NATSHTTPPort   int    `name:"nats-http-port" env:"TONGAN_NATS_HTTP_PORT" default:"8222" help:"Port of its monitoring pages; 0 takes a free one."`
-	ClickHouseDSN  string `name:"clickhouse-dsn" env:"TONGAN_CLICKHOUSE_DSN" help:"Use this ClickHouse instead of the embedded engine: clickhouse://user:password@host:port."`
-	ClickHouseHTTP int    `name:"clickhouse-http-port" env:"TONGAN_CLICKHOUSE_HTTP_PORT" default:"8123" help:"HTTP port of the engine; 0 takes a free one."`
-	ClickHouseTCP  int    `name:"clickhouse-tcp-port" env:"TONGAN_CLICKHOUSE_TCP_PORT" default:"9000" help:"Native port of the engine; 0 takes a free one."`
-	Baseline       string `env:"TONGAN_REPORTING_BASELINE" default:"2020-01-23" help:"First day that counts, in Asia/Shanghai."`
-	EngineLibrary  string `env:"TONGAN_ENGINE_LIBRARY" type:"path" help:"The engine's library libchdb.so; by default it is looked for where make engine puts it."`
+	Data           string        `env:"TONGAN_DATA" default:"tongan-data" type:"path" help:"Folder of all data."`
+	MasterKey      string        `env:"TONGAN_MASTER_KEY" type:"path" help:"File of the master key; created if it does not exist. Default: master.key in the data folder."`
+	NATSURL        string        `name:"nats-url" env:"TONGAN_NATS_URL" help:"Use this bus instead of the embedded one."`
+	NATSHost       string        `name:"nats-host" env:"TONGAN_NATS_HOST" default:"127.0.0.1" help:"Address the embedded bus listens at; any but loopback needs TLS."`
+	NATSPort       int           `name:"nats-port" env:"TONGAN_NATS_PORT" default:"4222" help:"Port of the embedded bus; 0 takes a free one."`
+	NATSHTTPPort   int           `name:"nats-http-port" env:"TONGAN_NATS_HTTP_PORT" default:"8222" help:"Port of its monitoring pages; 0 takes a free one."`
+	ClickHouseDSN  string        `name:"clickhouse-dsn" env:"TONGAN_CLICKHOUSE_DSN" help:"Use this ClickHouse instead of the embedded engine: clickhouse://user:password@host:port."`
+	ClickHouseTLS  transport.TLS `embed:"" prefix:"clickhouse-" envprefix:"TONGAN_CLICKHOUSE_"`
+	ClickHouseHost string        `name:"clickhouse-host" env:"TONGAN_CLICKHOUSE_HOST" default:"127.0.0.1" help:"Address the engine listens at; any but loopback needs TLS."`
+	ClickHouseHTTP int           `name:"clickhouse-http-port" env:"TONGAN_CLICKHOUSE_HTTP_PORT" default:"8123" help:"HTTP port of the engine; 0 takes a free one."`
+	ClickHouseTCP  int           `name:"clickhouse-tcp-port" env:"TONGAN_CLICKHOUSE_TCP_PORT" default:"9000" help:"Native port of the engine; 0 takes a free one."`
+	Baseline       string        `env:"TONGAN_REPORTING_BASELINE" default:"2020-01-23" help:"First day that counts, in Asia/Shanghai."`
+	EngineLibrary  string        `env:"TONGAN_ENGINE_LIBRARY" type:"path" help:"The engine's library libchdb.so; by default it is looked for where make engine puts it."`
 }
 
 // stopTimeout bounds how long the clean end of a system may take.
@@ -146,6 +148,9 @@ const deniedAhead = 256
 
 // deny hands on what the bus denied.
 func (s *system) deny(d bus.Denial) {
+	if d.Subject == "" {
+		return // who was not let in, the audit service knows
+	}
 	a := access.Attempt{Key: d.Key, Subject: d.Subject}
 	if d.Subscribe {
 		a.Action, a.Denied = auditv1.BusAction_BUS_ACTION_SUBSCRIBE, access.Denied{Field: "subject", Rule: "is not one the connection may subscribe"}
@@ -186,7 +191,7 @@ func (s *system) startEngine(ctx context.Context) error {
 	if s.flags.ClickHouseDSN == "" {
 		var err error
 		s.engine, err = chengine.Start(ctx, chengine.Config{
-			Dir: filepath.Join(s.flags.Data, "clickhouse"), HTTPPort: s.flags.ClickHouseHTTP, TCPPort: s.flags.ClickHouseTCP,
+			Dir: filepath.Join(s.flags.Data, "clickhouse"), Host: s.flags.ClickHouseHost, TLS: s.flags.ClickHouseTLS, Plaintext: s.flags.Plaintext, HTTPPort: s.flags.ClickHouseHTTP, TCPPort: s.flags.ClickHouseTCP,
 			Library: s.flags.EngineLibrary, Log: s.log,
 			Users: s.engineUsers(),
 		})
@@ -197,7 +202,7 @@ func (s *system) startEngine(ctx context.Context) error {
 			return err
 		}
 	}
-	return projector.Migrate(ctx, s.dsn(projector.UserMigration), transport.TLS{}, s.flags.Plaintext)
+	return projector.Migrate(ctx, s.dsn(projector.UserMigration), s.clickHouseFiles(), s.flags.Plaintext)
 }
 
 // engineUsers are the users of the engine, with their passwords once the settings are loaded.
@@ -210,7 +215,15 @@ func (s *system) dsn(user string) string {
 	if s.engine == nil {
 		return s.flags.ClickHouseDSN
 	}
-	return s.engine.DSN(user)
+	return s.engine.LocalDSN(user)
+}
+
+// clickHouseFiles are the TLS files with which the services reach ClickHouse; the engine in this process they reach without.
+func (s *system) clickHouseFiles() transport.TLS {
+	if s.engine == nil {
+		return s.flags.ClickHouseTLS
+	}
+	return transport.TLS{}
 }
 
 // startServices starts every service on a connection of its own and waits until all answer.
@@ -229,10 +242,10 @@ func (s *system) startServices(ctx context.Context) error {
 	s.run(subject.HealthCheck, func(rt *serve.Runtime) error { return healthcheck.Run(s.ended, rt, healthcheck.Config{}) })
 	s.run(subject.Outreach, func(rt *serve.Runtime) error { return outreach.Run(s.ended, rt, outreach.Config{MasterKey: key}) })
 	s.run(subject.Reporting, func(rt *serve.Runtime) error {
-		return reporting.Run(s.ended, rt, reporting.Config{DSN: s.dsn(projector.UserReporting), Baseline: s.flags.Baseline})
+		return reporting.Run(s.ended, rt, reporting.Config{DSN: s.dsn(projector.UserReporting), TLS: s.clickHouseFiles(), Baseline: s.flags.Baseline})
 	})
 	s.run(projector.Name, func(rt *serve.Runtime) error {
-		return projector.Serve(s.ended, rt, projector.ServiceConfig{DSN: s.dsn(projector.UserProjector)})
+		return projector.Serve(s.ended, rt, projector.ServiceConfig{DSN: s.dsn(projector.UserProjector), TLS: s.clickHouseFiles()})
 	})
 	return s.awaitReady(append(subject.Services(), projector.Name, subject.Audit))
 }
@@ -244,7 +257,7 @@ func (s *system) run(name string, service func(rt *serve.Runtime) error) {
 			return err
 		}
 		defer js.Conn().Close()
-		err = service(&serve.Runtime{JS: js, Clock: s.clock, Log: s.log.With("service", name), Districts: s.flags.Districts, Plaintext: s.flags.Plaintext})
+		err = service(&serve.Runtime{JS: js, Issuer: s.keys.issuer.Public(), Clock: s.clock, Log: s.log.With("service", name), Districts: s.flags.Districts, Plaintext: s.flags.Plaintext})
 		if err == nil || errors.Is(err, context.Canceled) {
 			return context.Canceled
 		}

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -21,6 +22,9 @@ const lag = 250 * time.Millisecond
 
 // Registry knows who may call. It follows the events about callers.
 type Registry struct {
+	issuer  string
+	applied map[string]bool   // ids of the events taken in
+	former  map[string]string // keys that opened something once, and whose they were
 	mu      sync.RWMutex
 	byID    map[string]Caller
 	byKey   map[string]string
@@ -28,9 +32,10 @@ type Registry struct {
 	changed chan struct{} // closed and replaced with each event
 }
 
-// Follow reads who may call, and keeps on reading until ctx ends. When it returns, everything recorded before is known.
-func Follow(ctx context.Context, js jetstream.JetStream, log *slog.Logger) (*Registry, error) {
-	r := &Registry{byID: make(map[string]Caller), byKey: make(map[string]string), changed: make(chan struct{})}
+// Follow reads who may call, and keeps on reading until ctx ends. When it returns, everything recorded before is known. Only events that the
+// issuer with this public key signed count.
+func Follow(ctx context.Context, js jetstream.JetStream, issuer string, log *slog.Logger) (*Registry, error) {
+	r := &Registry{issuer: issuer, applied: make(map[string]bool), former: make(map[string]string), byID: make(map[string]Caller), byKey: make(map[string]string), changed: make(chan struct{})}
 	messages, pending, err := r.open(ctx, js)
 	if err != nil {
 		return nil, err
@@ -94,6 +99,11 @@ func (r *Registry) openAgain(ctx context.Context, js jetstream.JetStream, before
 	}
 }
 
+var (
+	errNotSigned = errors.New("it is not signed by the audit service")
+	errRepeated  = errors.New("it was there before")
+)
+
 // apply takes in one event. One that cannot be read is passed over: a damaged event must not lock everybody out.
 func (r *Registry) apply(m jetstream.Msg, log *slog.Logger) {
 	meta, err := m.Metadata()
@@ -101,11 +111,19 @@ func (r *Registry) apply(m jetstream.Msg, log *slog.Logger) {
 		return
 	}
 	e, err := eventlog.Decode(m.Subject(), m.Headers(), m.Data(), meta.Sequence.Stream)
+	if err == nil && !verify(r.issuer, m.Subject(), m.Headers(), m.Data()) {
+		err = errNotSigned
+	}
+	if err == nil && r.applied[e.ID] {
+		err = errRepeated
+	}
 	if err != nil {
 		log.Error("event about a caller passed over", "sequence", meta.Sequence.Stream, "error", err)
+		e.Event = nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.applied[e.ID] = true
 	switch e := e.Event.(type) {
 	case *auditv1.CallerAdded:
 		r.put(Caller{e.GetCallerId(), e.GetNkey(), e.GetRole(), e.GetOrgId(), e.GetAdmCode(), e.GetInstitutionId()})
@@ -126,11 +144,19 @@ func (r *Registry) apply(m jetstream.Msg, log *slog.Logger) {
 func (r *Registry) put(c Caller) {
 	if old := r.byID[c.ID].Key; r.byKey[old] == c.ID { // a key that somebody else has now stays that one's
 		delete(r.byKey, old)
+		r.former[old] = c.ID
 	}
 	r.byID[c.ID] = c
 	if c.Key != "" {
 		r.byKey[c.Key] = c.ID
 	}
+}
+
+// Former returns the id of the caller whose key this was once, empty if it never was anybody's.
+func (r *Registry) Former(key string) string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.former[key]
 }
 
 // Known returns the caller with this public NKey as far as is known now.

@@ -55,11 +55,25 @@ func happened(t *testing.T, js jetstream.JetStream, id string, e decider.Event) 
 	if err != nil {
 		t.Fatal(err)
 	}
+	sign(t, js, m)
 	ack, err := js.PublishMsg(t.Context(), m)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return ack.Sequence
+}
+
+// sign signs a message as the audit service does.
+func sign(t *testing.T, js jetstream.JetStream, m *nats.Msg) {
+	t.Helper()
+	if err := natstest.Issuer(t, js.Conn().ConnectedUrl()).Sign(m); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func issuer(t *testing.T, js jetstream.JetStream) string {
+	t.Helper()
+	return natstest.Issuer(t, js.Conn().ConnectedUrl()).Public()
 }
 
 func added(id, key string) *auditv1.CallerAdded {
@@ -70,7 +84,7 @@ func added(id, key string) *auditv1.CallerAdded {
 
 func follow(t *testing.T, js jetstream.JetStream) *access.Registry {
 	t.Helper()
-	r, err := access.Follow(t.Context(), js, slog.New(slog.DiscardHandler))
+	r, err := access.Follow(t.Context(), js, issuer(t, js), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +190,7 @@ func TestADamagedEventAboutACallerIsPassedOver(t *testing.T) {
 	}
 	damaged()
 	l := &text{}
-	r, err := access.Follow(t.Context(), js, logger(l))
+	r, err := access.Follow(t.Context(), js, issuer(t, js), logger(l))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,6 +240,7 @@ func TestWhoWasAddedAMomentAgoIsFound(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		sign(t, js, m)
 		if _, err := js.PublishMsgAsync(m); err != nil {
 			t.Fatal(err)
 		}
@@ -262,7 +277,7 @@ func TestWhoIsNotKnownIsRefusedSoon(t *testing.T) {
 func TestWithoutAnAuditStreamNobodyIsKnown(t *testing.T) {
 	t.Parallel()
 	js := natstest.Connect(t, natstest.Run(t).ClientURL())
-	if _, err := access.Follow(t.Context(), js, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "tongan migrate") {
+	if _, err := access.Follow(t.Context(), js, issuer(t, js), slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "tongan migrate") {
 		t.Errorf("it says %v", err)
 	}
 }
@@ -285,7 +300,7 @@ func TestFollowingEndsWithItsContext(t *testing.T) {
 	l := &text{}
 	// Goroutines inherit the label of who started them.
 	pprof.Do(ctx, pprof.Labels("of", t.Name()), func(ctx context.Context) {
-		if _, err := access.Follow(ctx, js, logger(l)); err != nil {
+		if _, err := access.Follow(ctx, js, issuer(t, js), logger(l)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -297,7 +312,7 @@ func TestFollowingEndsWithItsContext(t *testing.T) {
 	if l.String() != "" {
 		t.Errorf("logged is %s", l)
 	}
-	if _, err := access.Follow(ctx, js, logger(l)); !errors.Is(err, context.Canceled) {
+	if _, err := access.Follow(ctx, js, issuer(t, js), logger(l)); !errors.Is(err, context.Canceled) {
 		t.Errorf("with a context that has ended: %v", err)
 	}
 }
@@ -317,8 +332,29 @@ func TestFollowingOutlivesTheBus(t *testing.T) {
 	first := start(0)
 	js := natstest.Connect(t, first.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	natstest.Migrate(t, js, 1)
-	happened(t, js, "w1", added("w1", "U1"))
-	r := follow(t, js)
+	issuer, err := access.NewIssuer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	happens := func(js jetstream.JetStream, id string, e decider.Event) uint64 {
+		m, err := eventlog.Encode(subject.Caller, id, decider.Recorded{Event: e, ID: uuid.NewString()})
+		if err == nil {
+			err = issuer.Sign(m)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		ack, err := js.PublishMsg(t.Context(), m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ack.Sequence
+	}
+	happens(js, "w1", added("w1", "U1"))
+	r, err := access.Follow(t.Context(), js, issuer.Public(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
 	var port int
 	if _, err := fmt.Sscanf(first.ClientURL(), "nats://127.0.0.1:%d", &port); err != nil {
 		t.Fatal(err)
@@ -329,13 +365,59 @@ func TestFollowingOutlivesTheBus(t *testing.T) {
 		t.Error("without the bus it forgets who may call")
 	}
 	again := natstest.Connect(t, start(port).ClientURL())
-	happened(t, again, "w1", &auditv1.CallerRevoked{CallerId: "w1"})
-	last := happened(t, again, "w2", added("w2", "U2"))
+	happens(again, "w1", &auditv1.CallerRevoked{CallerId: "w1"})
+	last := happens(again, "w2", added("w2", "U2"))
 	natstest.Eventually(t, 30*time.Second, "it follows again", func() bool {
 		_, upTo, _ := r.Callers()
 		return upTo == last
 	})
 	if callers, _, _ := r.Callers(); len(callers) != 1 || callers[0].ID != "w2" {
 		t.Errorf("it knows %v", callers)
+	}
+}
+
+// What the audit service did not sign counts for nothing, wherever it came from; nor does what it said before, said again.
+func TestOnlyWhatTheIssuerSignedCounts(t *testing.T) {
+	t.Parallel()
+	js := natstest.Bus(t)
+	r := follow(t, js)
+	encode := func(id string, e decider.Event) *nats.Msg {
+		m, err := eventlog.Encode(subject.Caller, id, decider.Recorded{Event: e, ID: uuid.NewString()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	publish := func(m *nats.Msg, opts ...jetstream.PublishOpt) uint64 {
+		ack, err := js.PublishMsg(t.Context(), m, opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ack.Sequence
+	}
+	publish(encode("evil1", added("evil1", "U1")))
+	other, err := access.NewIssuer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := encode("evil2", added("evil2", "U2"))
+	if err := other.Sign(m); err != nil {
+		t.Fatal(err)
+	}
+	publish(m)
+	m = encode("w3", added("w3", "U3"))
+	sign(t, js, m)
+	publish(m)
+	moved := encode("evil4", added("evil4", "U4")) // a signature of another place
+	moved.Header.Set("Tongan-Signature", m.Header.Get("Tongan-Signature"))
+	publish(moved)
+	happened(t, js, "w3", &auditv1.CallerRevoked{CallerId: "w3"})
+	// The first word about w3 once more, after the server has forgotten its id: written from another stream, so to say.
+	if err := js.Conn().PublishMsg(m); err != nil {
+		t.Fatal(err)
+	}
+	reaches(t, r, happened(t, js, "w5", added("w5", "U5")))
+	if callers, _, _ := r.Callers(); len(callers) != 1 || callers[0].ID != "w5" {
+		t.Errorf("the callers are %v", callers)
 	}
 }

@@ -76,12 +76,10 @@ func NewAttempts(js jetstream.JetStream) *Attempts {
 	return &Attempts{js: js, kinds: map[string]*window{rest: {}}}
 }
 
-// Refused writes an attempt unless one of its kind was written within a minute.
+// Refused writes an attempt unless one of its kind was written within a minute. All attempts of keys that are nobody's are of one kind: a new
+// key costs nothing, and the trail must not be filled with them.
 func (a *Attempts) Refused(ctx context.Context, now time.Time, t Attempt) error {
 	who := t.Caller.ID
-	if who == "" {
-		who = t.Key
-	}
 	if !subject.ValidID(who) {
 		who = "unknown"
 	}

@@ -88,14 +88,14 @@ func TestAnAttemptIsWrittenDownUnderItsCaller(t *testing.T) {
 	}
 }
 
-// Whoever tries is named by what is known of it, and never in a way that breaks the subject.
-func TestAnAttemptOfNobodyStandsUnderItsKey(t *testing.T) {
+// Whoever tries stands under the id that is known of it, and never under one that breaks the subject. All keys that are nobody's are one kind.
+func TestAnAttemptOfNobodyStandsUnderUnknown(t *testing.T) {
 	t.Parallel()
 	js := natstest.Bus(t)
 	a := access.NewAttempts(js)
 	key := newCredentials(t).Public()
 	for _, who := range []struct{ id, key, want string }{
-		{"", key, key},
+		{"", key, "unknown"},
 		{"", "", "unknown"},
 		{"", "U1.>", "unknown"},
 		{"", "a name", "unknown"},

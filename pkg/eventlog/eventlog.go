@@ -47,6 +47,7 @@ type Log struct {
 	js    jetstream.JetStream
 	agg   subject.Aggregate
 	log   *slog.Logger
+	sign  func(*nats.Msg) error
 	locks locks
 }
 
@@ -55,6 +56,12 @@ var _ decider.Log = (*Log)(nil)
 // New returns the log of one kind of aggregate. Damaged messages are reported to log.
 func New(js jetstream.JetStream, agg subject.Aggregate, log *slog.Logger) *Log {
 	return &Log{js: js, agg: agg, log: log}
+}
+
+// Signed has every message signed before it is sent, and returns the log.
+func (l *Log) Signed(sign func(*nats.Msg) error) *Log {
+	l.sign = sign
+	return l
 }
 
 // Aggregate returns the kind of aggregate.
@@ -189,6 +196,11 @@ func (l *Log) publish(ctx context.Context, id string, last uint64, events []deci
 		var err error
 		if msgs[i], err = Encode(l.agg, id, e); err != nil {
 			return 0, err
+		}
+		if l.sign != nil {
+			if err := l.sign(msgs[i]); err != nil {
+				return 0, err
+			}
 		}
 	}
 	msgs[0].Header.Set(jetstream.ExpectedStreamHeader, l.agg.Stream())

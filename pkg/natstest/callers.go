@@ -166,6 +166,12 @@ func (c *Callers) LetIn(tb testing.TB, caller access.Caller) *nats.Conn {
 	return nc
 }
 
+// Issuer returns the issuer of a bus.
+func Issuer(tb testing.TB, url string) *access.Issuer {
+	tb.Helper()
+	return of(tb, url).issuer
+}
+
 // Credentials returns the file of the credentials that a user of [access.Users] has at a bus, or [access.System].
 func Credentials(tb testing.TB, url, user string) string {
 	tb.Helper()

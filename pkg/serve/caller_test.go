@@ -36,6 +36,7 @@ type office struct {
 	js       jetstream.JetStream // may do everything in the services' account
 	ran      chan string         // ids of callers whose command was carried out
 	registry *access.Registry
+	issuer   *access.Issuer
 }
 
 func newOffice(t *testing.T) *office {
@@ -64,12 +65,12 @@ func newOffice(t *testing.T) *office {
 	}
 	// Who configures no user but its own connects by its key; the rest goes through the door.
 	door := connect(subject.Audit)
-	o := &office{url: s.ClientURL(), ran: make(chan string, 100)}
+	o := &office{issuer: issuer, url: s.ClientURL(), ran: make(chan string, 100)}
 	if o.js, err = jetstream.New(natstest.Connect(t, s.ClientURL(), users["everything"].Option()).Conn()); err != nil {
 		t.Fatal(err)
 	}
 	natstest.Migrate(t, o.js, 1)
-	if o.registry, err = access.Follow(t.Context(), door, slog.New(slog.DiscardHandler)); err != nil {
+	if o.registry, err = access.Follow(t.Context(), door, issuer.Public(), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := (access.Door{Issuer: issuer, Find: o.registry.ByKey}).Open(door.Conn()); err != nil {
@@ -77,7 +78,7 @@ func newOffice(t *testing.T) *office {
 	}
 	now := &clock.Replay{}
 	now.Advance(servetest.Now)
-	rt := &serve.Runtime{JS: connect(subject.Intake), Clock: now, Log: slog.New(slog.DiscardHandler), Districts: servetest.Districts}
+	rt := &serve.Runtime{JS: connect(subject.Intake), Issuer: issuer.Public(), Clock: now, Log: slog.New(slog.DiscardHandler), Districts: servetest.Districts}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- serve.Run(ctx, rt, subject.Intake, "a service under test", o.endpoints(rt)) }()
@@ -120,6 +121,9 @@ func (o *office) add(t *testing.T, id string) *access.Credentials {
 		ID: uuid.NewString(), Event: &auditv1.CallerAdded{CallerId: id, Nkey: creds.Public(), Role: auditv1.Role_ROLE_SOCIAL_WORKER, OrgId: "o1"},
 	})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.issuer.Sign(m); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := o.js.PublishMsg(t.Context(), m); err != nil {
@@ -393,6 +397,9 @@ func TestWhoIsRevokedIsRefusedByTheService(t *testing.T) {
 	asks(t, nc, l, flagCase, "NATS/1.0\r\n\r\n", inProtobuf(t, flag("k1")))
 	m, err := eventlog.Encode(subject.Caller, "w1", decider.Recorded{ID: uuid.NewString(), Event: &auditv1.CallerRevoked{CallerId: "w1"}})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.issuer.Sign(m); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := o.js.PublishMsg(t.Context(), m); err != nil {

@@ -31,6 +31,7 @@ const Version = "0.1.0"
 type Config struct {
 	NATSURL     string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus."`
 	Credentials string `env:"TONGAN_CREDENTIALS" required:"" type:"path" help:"File with the seed of the service's NKey, mode 0600."`
+	IssuerKey   string `env:"TONGAN_NKEY_ISSUER" required:"" help:"Public part of the key that signs who may call."`
 	SecurityFlags
 	DistrictFlags
 	LogLevel   slog.Level `env:"TONGAN_LOG_LEVEL" default:"info" help:"Least level that is logged: debug, info, warn, error."`
@@ -50,6 +51,8 @@ type Runtime struct {
 	Districts []string
 	// Plaintext permits connections without TLS to other machines.
 	Plaintext bool
+	// Issuer is the public part of the key that signs who may call.
+	Issuer string
 	// Callers knows who calls; nil means what the audit stream says.
 	Callers Callers
 }
@@ -135,7 +138,7 @@ func process(ctx context.Context, name string, cfg Config, run func(*Runtime) er
 		defer end()
 	}
 	log.Info("service starts", "service", name, "version", Version)
-	err = run(&Runtime{JS: js, Clock: clock.Wall{}, Log: log, Districts: cfg.Districts, Plaintext: cfg.Plaintext})
+	err = run(&Runtime{JS: js, Issuer: cfg.IssuerKey, Clock: clock.Wall{}, Log: log, Districts: cfg.Districts, Plaintext: cfg.Plaintext})
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}

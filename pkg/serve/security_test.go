@@ -177,7 +177,7 @@ func TestFlagsAndEnvironmentOfTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Parse([]string{"--credentials=/seed", "--nats-tls-key=/one.key"}); err != nil {
+	if _, err := p.Parse([]string{"--credentials=/seed", "--issuer-key=A", "--nats-tls-key=/one.key"}); err != nil {
 		t.Fatal(err)
 	}
 	if want := (SecurityFlags{NATSTLS: transport.TLS{Key: "/one.key", CA: "/ca.crt"}, Plaintext: true}); cfg.SecurityFlags != want {

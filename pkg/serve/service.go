@@ -41,7 +41,7 @@ func Run(ctx context.Context, rt *Runtime, name, description string, endpoints [
 		return fmt.Errorf("service %s: JetStream does not answer: %w", name, err)
 	}
 	if len(endpoints) > 0 && rt.Callers == nil {
-		registry, err := access.Follow(ctx, rt.JS, rt.Log)
+		registry, err := access.Follow(ctx, rt.JS, rt.Issuer, rt.Log)
 		if err != nil {
 			return fmt.Errorf("service %s: %w", name, err)
 		}
@@ -156,9 +156,9 @@ func (r *running) answer(e Endpoint, req micro.Request) {
 	r.respond(e, req, nats.Header{"Content-Type": {contentType}}, payload)
 }
 
-// deny refuses, and writes it down where it is a matter of rights.
+// deny refuses, and where it is a matter of rights writes it down before it answers.
 func (r *running) deny(ctx context.Context, e Endpoint, req micro.Request, caller access.Caller, err error) {
-	r.refuse(e, req, err)
+	defer r.refuse(e, req, err)
 	denied, is := errors.AsType[*access.Denied](err)
 	if !is {
 		return

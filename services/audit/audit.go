@@ -48,12 +48,12 @@ func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
 		return err
 	}
 	defer system.Close()
-	registry, err := access.Follow(ctx, rt.JS, rt.Log)
+	registry, err := access.Follow(ctx, rt.JS, issuer.Public(), rt.Log)
 	if err != nil {
 		return err
 	}
 	rt.Callers = registry
-	callers := eventlog.New(rt.JS, caller.Aggregate, rt.Log)
+	callers := eventlog.New(rt.JS, caller.Aggregate, rt.Log).Signed(issuer.Sign)
 	if cfg.FirstOperator != "" {
 		if err := firstOperator(ctx, rt, registry, callers, cfg.FirstOperator); err != nil {
 			return err
@@ -62,7 +62,7 @@ func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
 	attempts := access.NewAttempts(rt.JS)
 	door, err := access.Door{Issuer: issuer, Find: registry.ByKey, Refused: func(ctx context.Context, key string) {
 		refused(ctx, rt, attempts, access.Attempt{
-			Key: key, Action: auditv1.BusAction_BUS_ACTION_CONNECT, Denied: access.Denied{Field: "nkey", Rule: "is not known, or no longer"},
+			Caller: access.Caller{ID: registry.Former(key)}, Key: key, Action: auditv1.BusAction_BUS_ACTION_CONNECT, Denied: access.Denied{Field: "nkey", Rule: "is not known, or no longer"},
 		})
 	}}.Open(rt.JS.Conn())
 	if err != nil {
@@ -83,7 +83,7 @@ func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
 func endpoints(rt *serve.Runtime, registry *access.Registry, callers *eventlog.Log, b *boundary) []serve.Endpoint {
 	// A command about a caller is answered once the key the caller had before opens nothing any more.
 	decide := func(ctx context.Context, id string, cmd decider.Command, key string) (*eventv1.CommandReply, error) {
-		if err := free(registry, "", id); err != nil {
+		if err := free(registry, key, id); err != nil {
 			return nil, err
 		}
 		before, err := decider.Load(ctx, callers, caller.Decider, id)

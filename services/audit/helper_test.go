@@ -18,6 +18,8 @@ import (
 
 	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/clock"
+	"tongan.dev/pkg/decider"
+	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/natstest"
 	"tongan.dev/pkg/serve"
 	"tongan.dev/pkg/servetest"
@@ -81,7 +83,7 @@ func (d *deployment) runtime(t *testing.T, user string) *serve.Runtime {
 	t.Helper()
 	opts := load(t, natstest.Credentials(t, d.urls[0], user)).ServiceOptions(user)
 	return &serve.Runtime{
-		JS: natstest.Connect(t, d.urls[0], opts...), Clock: d.clock, Districts: servetest.Districts,
+		Issuer: natstest.Issuer(t, d.urls[0]).Public(), JS: natstest.Connect(t, d.urls[0], opts...), Clock: d.clock, Districts: servetest.Districts,
 		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 }
@@ -242,30 +244,51 @@ func ended(t *testing.T, nc *nats.Conn, within time.Duration) {
 // accounts are those that the connections of a key are in, by what the servers say.
 func (d *deployment) accounts(t *testing.T, key string) (out []string) {
 	t.Helper()
-	c := load(t, d.cfg.SystemCredentials)
-	nc, err := nats.Connect(d.urls[0], c.ServiceOptions(access.System)...)
+	nc, err := nats.Connect(d.urls[0], load(t, d.cfg.SystemCredentials).ServiceOptions(access.System)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	m, err := nc.Request(subject.Connections, fmt.Appendf(nil, `{"auth":true,"user":%q}`, key), 5*time.Second)
+	answers, err := nc.SubscribeSync(nc.NewRespInbox())
+	if err == nil {
+		err = nc.PublishRequest(subject.Connections, answers.Subject, fmt.Appendf(nil, `{"auth":true,"user":%q}`, key))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	var told struct {
-		Data struct {
-			Connections []struct {
-				Account string `json:"account"`
-			} `json:"connections"`
-		} `json:"data"`
-	}
-	if err := json.Unmarshal(m.Data, &told); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range told.Data.Connections {
-		out = append(out, c.Account)
+	for range d.urls {
+		m, err := answers.NextMsg(5 * time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var told struct {
+			Data struct {
+				Connections []struct {
+					Account string `json:"account"`
+				} `json:"connections"`
+			} `json:"data"`
+		}
+		if err := json.Unmarshal(m.Data, &told); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range told.Data.Connections {
+			out = append(out, c.Account)
+		}
 	}
 	return out
+}
+
+// signed is an event about a caller as the service would have stored it.
+func (d *deployment) signed(t *testing.T, id string, e decider.Event) *nats.Msg {
+	t.Helper()
+	m, err := eventlog.Encode(subject.Caller, id, decider.Recorded{Event: e, ID: "e-" + id})
+	if err == nil {
+		err = natstest.Issuer(t, d.urls[0]).Sign(m)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
 }
 
 // events are the names of the events about callers, with their ids, in order.

@@ -258,6 +258,8 @@ func TestALongTrailComesInPages(t *testing.T) {
 		"a person today":       {&auditv1.ListRecords{PerformedBy: "w2", RecordedOn: today.Format(time.DateOnly)}, others},
 		"yesterday":            {&auditv1.ListRecords{RecordedOn: today.AddDate(0, 0, -1).Format(time.DateOnly)}, 0},
 		"tomorrow":             {&auditv1.ListRecords{RecordedOn: today.AddDate(0, 0, 1).Format(time.DateOnly)}, 0},
+		"tomorrow, from there": {&auditv1.ListRecords{RecordedOn: today.AddDate(0, 0, 1).Format(time.DateOnly), After: 1}, 0},
+		"today, from there":    {&auditv1.ListRecords{RecordedOn: today.Format(time.DateOnly), After: 100}, mine + others - 99},
 		"a day long ago":       {&auditv1.ListRecords{RecordedOn: "2020-02-04"}, 0},
 		"after the last":       {&auditv1.ListRecords{After: 1 << 40}, 0},
 		"nobody":               {&auditv1.ListRecords{PerformedBy: "w9"}, 0},

@@ -128,9 +128,9 @@ func marked() *intakev1.ChildDetails {
 	}
 }
 
-func registering(id string) *intakev1.RegisterChild {
+func registering() *intakev1.RegisterChild {
 	return &intakev1.RegisterChild{
-		Provenance: provenance(""), ChildId: id, Category: eventv1.PopulationCategory_POPULATION_CATEGORY_LEFT_BEHIND, WorkerId: "w1", Details: marked(),
+		Provenance: provenance(""), ChildId: "ch1", Category: eventv1.PopulationCategory_POPULATION_CATEGORY_LEFT_BEHIND, WorkerId: "w1", Details: marked(),
 	}
 }
 
@@ -182,7 +182,7 @@ func sealOpened(by access.Caller, child, reason string) *auditv1.SealOpened {
 func TestAChildsDetailsAreShownToItsDistrictAndWhoLookedIsOnTheTrail(t *testing.T) {
 	t.Parallel()
 	c := servetest.Run(t, subject.Intake, intake.Run, intake.Config{MasterKey: servetest.MasterKey(t)})
-	revision := c.Send(t, registerChild, registering("ch1")).GetRevision()
+	revision := c.Send(t, registerChild, registering()).GetRevision()
 	want := &intakev1.Child{
 		ChildId: "ch1", Revision: revision, Category: eventv1.PopulationCategory_POPULATION_CATEGORY_LEFT_BEHIND, AdmCode: "440703", WorkerId: "w1",
 		Details: marked(),
@@ -216,7 +216,7 @@ func TestAChildsDetailsAreShownToItsDistrictAndWhoLookedIsOnTheTrail(t *testing.
 func TestWhoDoesNotGetToSeeAChild(t *testing.T) {
 	t.Parallel()
 	c := servetest.Run(t, subject.Intake, intake.Run, intake.Config{MasterKey: servetest.MasterKey(t)})
-	c.Send(t, registerChild, registering("ch1"))
+	c.Send(t, registerChild, registering())
 	here, elsewhere := worker("w1", "440703"), worker("w4", "440704")
 	refused := func(caller access.Caller, child, reason, code string, says ...string) {
 		t.Helper()
@@ -250,7 +250,7 @@ func TestWhoDoesNotGetToSeeAChild(t *testing.T) {
 func TestARoleThatMaySeeNoChildIsHeldUpByTheBus(t *testing.T) {
 	t.Parallel()
 	c := servetest.Run(t, subject.Intake, intake.Run, intake.Config{MasterKey: servetest.MasterKey(t)})
-	c.Send(t, registerChild, registering("ch1"))
+	c.Send(t, registerChild, registering())
 	payload, err := proto.Marshal(&intakev1.GetChild{ChildId: "ch1", Reason: "FOLLOW_UP"})
 	if err != nil {
 		t.Fatal(err)
@@ -284,7 +284,7 @@ func TestARoleThatMaySeeNoChildIsHeldUpByTheBus(t *testing.T) {
 func TestWithoutATrailNoDetails(t *testing.T) {
 	t.Parallel()
 	c := servetest.Run(t, subject.Intake, intake.Run, intake.Config{MasterKey: servetest.MasterKey(t)})
-	c.Send(t, registerChild, registering("ch1"))
+	c.Send(t, registerChild, registering())
 	nc := c.As(t, worker("w1", "440703"))
 	if r := asks(t, nc, "ch1", "FOLLOW_UP"); r.Code != "" {
 		t.Fatal(r.Error)
