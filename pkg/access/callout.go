@@ -88,6 +88,11 @@ func (i *Issuer) Sign(m *nats.Msg) error {
 	return nil
 }
 
+// Genuine reports whether this issuer signed an event.
+func (i *Issuer) Genuine(subj string, h nats.Header, payload []byte) bool {
+	return verify(i.public, subj, h, payload)
+}
+
 // verify reports whether the issuer with this public key signed an event.
 func verify(issuer, subj string, h nats.Header, payload []byte) bool {
 	pair, err := nkeys.FromPublicKey(issuer)

@@ -33,6 +33,9 @@ var (
 	ErrUnclear = errors.New("it is not known whether the events were stored; send the same command again")
 )
 
+// errNotGenuine stands for a message of a signed log that is not signed.
+var errNotGenuine = errors.New("it is not signed")
+
 // Codes of the server that leave the outcome of an append unclear: the first try may have been stored.
 const (
 	codeWrongLastSequence         jetstream.ErrorCode = 10071
@@ -44,11 +47,13 @@ const (
 // Log stores the events of one kind of aggregate. Its methods may be called from several goroutines; every writer of these
 // aggregates in this process must use the same Log, since it keeps their appends apart.
 type Log struct {
-	js    jetstream.JetStream
-	agg   subject.Aggregate
-	log   *slog.Logger
-	sign  func(*nats.Msg) error
-	locks locks
+	js   jetstream.JetStream
+	agg  subject.Aggregate
+	log  *slog.Logger
+	sign func(*nats.Msg) error
+	// genuine reports whether a stored message was signed; nil means that none is.
+	genuine func(subj string, h nats.Header, payload []byte) bool
+	locks   locks
 }
 
 var _ decider.Log = (*Log)(nil)
@@ -58,9 +63,9 @@ func New(js jetstream.JetStream, agg subject.Aggregate, log *slog.Logger) *Log {
 	return &Log{js: js, agg: agg, log: log}
 }
 
-// Signed has every message signed before it is sent, and returns the log.
-func (l *Log) Signed(sign func(*nats.Msg) error) *Log {
-	l.sign = sign
+// Signed has every message signed before it is sent, and those that are not genuine passed over as damaged. It returns the log.
+func (l *Log) Signed(sign func(*nats.Msg) error, genuine func(subj string, h nats.Header, payload []byte) bool) *Log {
+	l.sign, l.genuine = sign, genuine
 	return l
 }
 
@@ -127,6 +132,9 @@ func (l *Log) read(ctx context.Context, id string, after uint64) ([]Envelope, ui
 
 func (l *Log) decode(m *jetstream.RawStreamMsg) (Envelope, bool) {
 	e, err := Decode(m.Subject, m.Header, m.Data, m.Sequence)
+	if l.genuine != nil && !l.genuine(m.Subject, m.Header, m.Data) {
+		err = errNotGenuine
+	}
 	if err != nil && !errors.Is(err, ErrUnknownType) {
 		l.log.Error("damaged event skipped", "stream", l.agg.Stream(), "sequence", m.Sequence, "error", err)
 		return e, false

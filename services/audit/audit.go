@@ -53,7 +53,7 @@ func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
 		return err
 	}
 	rt.Callers = registry
-	callers := eventlog.New(rt.JS, caller.Aggregate, rt.Log).Signed(issuer.Sign)
+	callers := eventlog.New(rt.JS, caller.Aggregate, rt.Log).Signed(issuer.Sign, issuer.Genuine)
 	if cfg.FirstOperator != "" {
 		if err := firstOperator(ctx, rt, registry, callers, cfg.FirstOperator); err != nil {
 			return err

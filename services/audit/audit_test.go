@@ -19,6 +19,7 @@ import (
 
 	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/decider"
+	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/natstest"
 	"tongan.dev/pkg/subject"
 	auditv1 "tongan.dev/proto/gen/tongan/audit/v1"
@@ -555,6 +556,24 @@ func TestARestartTouchesNobodyWhoIsConnected(t *testing.T) {
 	if d.nc.Reconnects+reads.Reconnects != 0 || reads.IsClosed() {
 		t.Error("somebody was disconnected")
 	}
+}
+
+// An event about a caller that the service did not sign is none: not for who is let in, and not for what is decided.
+func TestAnEventThatIsNotSignedChangesNothing(t *testing.T) {
+	t.Parallel()
+	d, _ := deploy(t, 1)
+	nc := d.connect(t, d.add(t, "u1", worker))
+	m, err := eventlog.Encode(subject.Caller, "u1", decider.Recorded{Event: &auditv1.CallerRevoked{CallerId: "u1"}, ID: "e-forged"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.js.PublishMsg(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	if reply := send(t, d.nc, revoke, d.revoking("u1")); !reply.GetHappened() {
+		t.Error("a forged revocation is taken for one")
+	}
+	ended(t, nc, promised)
 }
 
 // A copy of the service may end after a revocation is stored and before the caller's connections are ended. The next one ends them.

@@ -179,7 +179,7 @@ func TestRefusedAttemptsAreOnTheTrail(t *testing.T) {
 	const unknown = "nkey: is not known, or no longer"
 	want := []*auditv1.Record{
 		{Event: "AttemptRefused", Reason: unknown},
-		{Event: "AttemptRefused", Reason: unknown},
+		{Event: "AttemptRefused", Reason: unknown, PerformedBy: "u1"}, // whose key it was
 		{Event: "AttemptRefused", Reason: unknown, LeftOut: 3},
 		{Event: "AttemptRefused", Reason: unknown, LeftOut: 1},
 	}
