@@ -81,6 +81,8 @@ func dial(url string, opts []nats.Option) (*nats.Conn, error) {
 	switch {
 	case errors.Is(err, nats.ErrAuthorization):
 		return nil, fmt.Errorf("the bus at %s does not know this key, or no longer: ask an operator", url)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, fmt.Errorf("the bus at %s does not let anybody in now: its audit service does not answer; try again", url)
 	case err != nil:
 		return nil, fmt.Errorf("no bus at %s (%w): start one with `tongan standalone`, or name another", url, err)
 	}

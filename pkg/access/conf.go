@@ -81,7 +81,12 @@ func writeUser(b *strings.Builder, key string, u User) {
 	b.WriteString("        }\n      }\n")
 }
 
+// writeList writes what is allowed. For the server an empty list allows everything, so none is denied everything.
 func writeList(b *strings.Builder, what string, subjects []string) {
+	if len(subjects) == 0 {
+		fmt.Fprintf(b, "          %s: {deny: \">\"}\n", what)
+		return
+	}
 	fmt.Fprintf(b, "          %s: [\n", what)
 	for _, s := range subjects {
 		fmt.Fprintf(b, "            %q\n", s)

@@ -286,11 +286,30 @@ func TestNobodyHearsWhatIsForAnother(t *testing.T) {
 		for _, other := range users[:i] {
 			for _, a := range one.Subscribe {
 				for _, b := range other.Subscribe {
-					if server.SubjectsCollide(a, b) && a != "$SRV.*" {
+					if server.SubjectsCollide(a, b) && !strings.HasPrefix(a, "$SRV.") {
 						t.Errorf("%s hears %s, %s hears %s", one.Name, a, other.Name, b)
 					}
 				}
 			}
 		}
 	}
+}
+
+// For the server an empty list allows everything; a user without rights is denied everything.
+func TestAUserWithoutRightsMayDoNothing(t *testing.T) {
+	t.Parallel()
+	o := &server.Options{}
+	if err := o.ProcessConfigString(access.Conf([]access.User{{Name: "nobody"}}, keys(t), newIssuer(t).Public())); err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range o.Nkeys {
+		if u.Account.Name != access.AccountServices {
+			continue
+		}
+		if p := u.Permissions; p == nil || !slices.Equal(p.Publish.Deny, []string{">"}) || !slices.Equal(p.Subscribe.Deny, []string{">"}) {
+			t.Errorf("it may do %+v", p)
+		}
+		return
+	}
+	t.Error("the user is not there")
 }

@@ -34,7 +34,8 @@ func Users() []User {
 			subject.Trail.Event("*", "SealOpened"),
 		}, seals()),
 		decides(subject.HealthCheck, nil, nil),
-		decides(subject.Outreach, nil, slices.Concat(seals(), reacts(subject.Outreach, "outreach-gateway"))),
+		decides(subject.Outreach, nil, slices.Concat(seals(), reacts(subject.Outreach, "outreach-gateway",
+			subject.Aggregate{Service: subject.Outreach, Name: "reminder"}.Event("*", "RemindersQueued")))),
 		decides(subject.Reporting, []string{
 			subject.Trail.Event("*", "DataExported"),
 		}, infos(subject.Intake, subject.HealthCheck, subject.Outreach)),
@@ -114,10 +115,10 @@ func seals() []string {
 }
 
 // reacts is what a reaction's durable consumer takes.
-func reacts(service, durable string) []string {
+func reacts(service, durable, filter string) []string {
 	stream := subject.Stream(service)
 	return []string{
-		subject.API("CONSUMER.CREATE", stream, durable, subject.Events(service)),
+		subject.API("CONSUMER.CREATE", stream, durable, filter),
 		subject.API("CONSUMER.MSG.NEXT", stream, durable),
 		subject.Ack(stream, durable),
 		subject.AllDeadOf(durable, stream),

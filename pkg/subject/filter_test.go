@@ -70,7 +70,8 @@ func TestNamesOfTheBus(t *testing.T) {
 		subject.Caller.Filter("w1"):                        "tongan.evt.audit.caller.w1.*",
 		subject.Trail.Event("*", "SealOpened"):             "tongan.evt.audit.trail.*.seal-opened",
 		subject.AllDeadOf("projector", "*"):                "tongan.dead.projector.*.*",
-		strings.Join(subject.Discovery("intake"), " "):     "$SRV.* $SRV.*.tongan-intake $SRV.*.tongan-intake.*",
+		strings.Join(subject.Discovery("intake"), " "): "$SRV.PING $SRV.PING.tongan-intake $SRV.PING.tongan-intake.* $SRV.INFO $SRV.INFO.tongan-intake $SRV.INFO.tongan-intake.* " +
+			"$SRV.STATS $SRV.STATS.tongan-intake $SRV.STATS.tongan-intake.*",
 	} {
 		if got != want {
 			t.Errorf("got %s, want %s", got, want)

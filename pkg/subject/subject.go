@@ -76,10 +76,15 @@ func Queries(service string) string { return "tongan.qry." + service + ".>" }
 // Inbox returns the prefix of the replies to one connection: a service's name or a caller's public NKey.
 func Inbox(owner string) string { return "_INBOX." + owner }
 
-// Discovery returns the subjects on which a micro service answers who it is: all of them, those of its name, and its own.
+// Discovery returns the subjects on which a micro service answers who it is: all of them, those of its name, and its own. The verbs are
+// named one by one: a server lets whoever may subscribe $SRV.* subscribe $SRV.> too.
 func Discovery(service string) []string {
-	const all = "$SRV.*"
-	return []string{all, all + "." + Micro(service), all + "." + Micro(service) + ".*"}
+	var out []string
+	for _, verb := range []string{"PING", "INFO", "STATS"} {
+		all := "$SRV." + verb
+		out = append(out, all, all+"."+Micro(service), all+"."+Micro(service)+".*")
+	}
+	return out
 }
 
 // API returns a subject of JetStream's interface, for example $JS.API.STREAM.INFO.TONGAN_INTAKE.
