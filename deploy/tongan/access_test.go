@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"tongan.dev/pkg/access"
@@ -24,6 +26,7 @@ import (
 	outreachv1 "tongan.dev/proto/gen/tongan/outreach/v1"
 	reportingv1 "tongan.dev/proto/gen/tongan/reporting/v1"
 	"tongan.dev/services/intake"
+	"tongan.dev/services/projector"
 	"tongan.dev/services/reporting"
 )
 
@@ -211,6 +214,55 @@ func childDetails(t *testing.T, s *standalone, conns map[string]*nats.Conn) {
 	if trail := s.tongan(t, "audit", "--child", ask.GetChildId()); !strings.Contains(trail, "SealOpened") || !strings.Contains(trail, "h-1") || !strings.Contains(trail, "FOLLOW_UP") {
 		t.Errorf("the audit trail does not show who looked at the child:\n%s", trail)
 	}
+}
+
+// forgotten forgets a child: nobody is shown its details any more, its number is nobody's duplicate, and no figure changes.
+func forgotten(t *testing.T, s *standalone, conns map[string]*nats.Conn) {
+	t.Helper()
+	var child *intakev1.RegisterChild
+	for _, step := range scenario.Steps(scenario.DefaultSeed) {
+		if c, ok := step.Command.(*intakev1.RegisterChild); ok && c.GetDetails().GetIdentityNumber() != "" {
+			child = c
+		}
+	}
+	registered := func() string {
+		_, body := s.query(t, projector.UserAnalystCity, "SELECT sum(value) FROM tongan.tallies WHERE indicator = 'children_registered'")
+		return body
+	}
+	before, events := registered(), sizes(t, s)[subject.Intake]
+	forget := &intakev1.ForgetChild{Provenance: provenance("440700"), ChildId: child.GetChildId(), Basis: "RETENTION_ENDED"}
+	if err := request(withTimeout(t, 200*time.Millisecond), conns["w-101"], "tongan.cmd.intake.child.forget", forget, newReply()); err == nil {
+		t.Error("a child director forgot a child")
+	}
+	if err := request(t.Context(), conns[scenario.Leader], "tongan.cmd.intake.child.forget", forget, newReply()); err != nil {
+		t.Fatal(err)
+	}
+	ask := &intakev1.GetChild{ChildId: child.GetChildId(), Reason: "FOLLOW_UP"}
+	var refused *refusal
+	err := request(t.Context(), conns["h-1"], intake.ChildSubject, ask, &intakev1.Child{})
+	if !errors.As(err, &refused) || refused.text != "child_id: is forgotten" {
+		t.Errorf("asked for a forgotten child it answers %v", err)
+	}
+	natstest.Eventually(t, 10*time.Second, "that the key is destroyed is recorded", func() bool {
+		return sizes(t, s)[subject.Intake] == events+2
+	})
+	twin := proto.CloneOf(child)
+	twin.ChildId, twin.Provenance.CommandId = "twin", ""
+	reply := newReply()
+	if err := request(t.Context(), conns["h-1"], "tongan.cmd.intake.child.register", asEntered(twin, "h-1"), reply); err != nil || len(reply.GetPossibleDuplicates()) > 0 {
+		t.Errorf("registered again it is a duplicate of %v (%v)", reply.GetPossibleDuplicates(), err)
+	}
+	natstest.Eventually(t, 10*time.Second, "only the twin is counted anew", func() bool {
+		is, _ := strconv.Atoi(registered())
+		was, _ := strconv.Atoi(before)
+		return is == was+1
+	})
+}
+
+// asEntered is a command as somebody enters it who did it too.
+func asEntered(c *intakev1.RegisterChild, by string) *intakev1.RegisterChild {
+	c.Provenance.PerformedBy, c.Provenance.RecordedBy = by, ""
+	return c
 }
 
 // revoked ends a caller's access while others work: within 2 s its connection is gone and it is not let in again, and nobody else notices.

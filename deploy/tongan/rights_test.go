@@ -643,8 +643,11 @@ func whatNobodyMay(t *testing.T, all []*party) {
 		for _, change := range changes() {
 			for _, api := range []string{"$JS.API.", access.APIPrefix + "."} {
 				want := ""
-				if api+change == "$JS.API.STREAM.CREATE" {
+				switch {
+				case api+change == "$JS.API.STREAM.CREATE":
 					want = access.Migration
+				case api+change == "$JS.API.STREAM.MSG.DELETE" && (stream == subject.StreamKeys || stream == subject.StreamIndex):
+					want = subject.Intake // to forget a child
 				}
 				if got := who(all, (*party).published, api+change+"."+stream); got != want {
 					t.Errorf("%s%s of %s: it is %q, must be %q", api, change, stream, got, want)
@@ -952,7 +955,7 @@ func startAt(t *testing.T, dir, natsURL string) *standalone {
 	return s
 }
 
-// beside does what the scenario does not: it issues a bulletin twice, looks at a child, and has somebody refused by each service.
+// beside does what the scenario does not: it issues a bulletin twice, looks at a child and forgets it, and has somebody refused by each service.
 func (s *standalone) beside(t *testing.T, conns map[string]*nats.Conn) {
 	t.Helper()
 	leader := conns[scenario.Leader]
@@ -969,9 +972,16 @@ func (s *standalone) beside(t *testing.T, conns map[string]*nats.Conn) {
 	first := func(begin string) scenario.Step {
 		return steps[slices.IndexFunc(steps, func(step scenario.Step) bool { return strings.HasPrefix(step.Subject, begin) })]
 	}
-	child := first("tongan.cmd.intake.child.register")
+	child := steps[slices.IndexFunc(steps, func(step scenario.Step) bool {
+		c, is := step.Command.(*intakev1.RegisterChild)
+		return is && c.GetDetails().GetIdentityNumber() != ""
+	})]
 	look := &intakev1.GetChild{ChildId: child.Command.(*intakev1.RegisterChild).GetChildId(), Reason: "FOLLOW_UP"}
 	if err := insist(t.Context(), conns[scenario.EnteredBy(child)], intake.ChildSubject, look, &intakev1.Child{}); err != nil {
+		t.Fatal(err)
+	}
+	forget := &intakev1.ForgetChild{Provenance: provenance("440700"), ChildId: look.GetChildId(), Basis: "RETENTION_ENDED"}
+	if err := insist(t.Context(), leader, "tongan.cmd.intake.child.forget", forget, newReply()); err != nil {
 		t.Fatal(err)
 	}
 	bulletin := scenario.Step{Subject: reporting.IssueSubject, Command: &reportingv1.IssueBulletin{
@@ -988,11 +998,13 @@ func (s *standalone) beside(t *testing.T, conns map[string]*nats.Conn) {
 	}
 }
 
-// disturb puts a damaged event where two read it, and ends the connection of every service.
+// disturb puts damaged events where two read each, and ends the connection of every service.
 func disturb(t *testing.T, b *server.Server, injects *trial) {
 	t.Helper()
-	if err := injects.Publish("tongan.evt.outreach.reminder.damaged.reminders-queued", []byte("neither this nor that")); err != nil {
-		t.Fatal(err)
+	for _, subj := range []string{"tongan.evt.outreach.reminder.damaged.reminders-queued", "tongan.evt.intake.child.damaged.child-forgotten"} {
+		if err := injects.Publish(subj, []byte("neither this nor that")); err != nil {
+			t.Fatal(err)
+		}
 	}
 	names := make(map[string]bool)
 	for _, name := range append(services(), access.System) {

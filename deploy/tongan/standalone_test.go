@@ -44,6 +44,7 @@ func TestStandalone(t *testing.T) {
 		t.Run("NATS CLI", func(t *testing.T) { natsCLI(t, s) }) &&
 		t.Run("what a caller may not", func(t *testing.T) { refusals(t, s, conns) }) &&
 		t.Run("a child's details", func(t *testing.T) { childDetails(t, s, conns) }) &&
+		t.Run("a child is forgotten", func(t *testing.T) { forgotten(t, s, conns) }) &&
 		t.Run("a caller is revoked", func(t *testing.T) { revoked(t, s, conns) }) &&
 		t.Run("an operator changes its key", func(t *testing.T) { rotated(t, s) }) &&
 		t.Run("poison", func(t *testing.T) { poison(t, s) }) &&

@@ -32,7 +32,12 @@ func Users() []User {
 	return []User{
 		decides(subject.Intake, []string{
 			subject.Trail.Event("*", "SealOpened"),
-		}, seals()),
+		}, slices.Concat(seals(), reacts(subject.Intake, "intake-forget",
+			subject.Aggregate{Service: subject.Intake, Name: "child"}.Event("*", "ChildForgotten")), []string{
+			subject.API("STREAM.MSG.DELETE", subject.StreamKeys), // to forget a child
+			subject.API("STREAM.MSG.DELETE", subject.StreamIndex),
+			subject.API("STREAM.INFO", subject.StreamIndex), subject.API("DIRECT.GET", subject.StreamIndex), subject.Index("identity", "*", "*"),
+		})),
 		decides(subject.HealthCheck, nil, nil),
 		decides(subject.Outreach, nil, slices.Concat(seals(), reacts(subject.Outreach, "outreach-gateway",
 			subject.Aggregate{Service: subject.Outreach, Name: "reminder"}.Event("*", "RemindersQueued")))),
@@ -185,33 +190,37 @@ func Of(role auditv1.Role) Rights {
 	}
 	var (
 		registers = slices.Concat(cmd(subject.Intake, "child", "register"), qry(subject.Intake, "child", "get"))
-		protects  = slices.Concat(cmd(subject.Intake, "case", "open", "flag-special", "follow-up"), qry(subject.Intake, "case", "get"))
-		closes    = cmd(subject.Intake, "case", "close")
-		visits    = cmd(subject.Outreach, "visit", "record", "void")
-		provides  = cmd(subject.Outreach, "support", "begin", "end")
-		supports  = cmd(subject.Outreach, "support", "request")
-		receives  = cmd(subject.Outreach, "delivery", "request", "confirm-receipt")
-		reminds   = cmd(subject.Outreach, "reminder", "queue")
-		figures   = qry(subject.Reporting, "figures", "get")
-		end       = qry(subject.Reporting, "end", "get")
-		audits    = slices.Concat(qry(subject.Audit, "record", "list"), qry(subject.Audit, "caller", "list"))
+		keeps     = cmd(subject.Intake, "child", "correct", "move", "start-category", "end-category", "record-guardian", "end-guardian",
+			"arrange-care", "join-household")
+		supervises = cmd(subject.Intake, "child", "assign-worker", "merge", "deregister")
+		forgets    = cmd(subject.Intake, "child", "forget")
+		protects   = slices.Concat(cmd(subject.Intake, "case", "open", "flag-special", "follow-up"), qry(subject.Intake, "case", "get"))
+		closes     = cmd(subject.Intake, "case", "close")
+		visits     = cmd(subject.Outreach, "visit", "record", "void")
+		provides   = cmd(subject.Outreach, "support", "begin", "end")
+		supports   = cmd(subject.Outreach, "support", "request")
+		receives   = cmd(subject.Outreach, "delivery", "request", "confirm-receipt")
+		reminds    = cmd(subject.Outreach, "reminder", "queue")
+		figures    = qry(subject.Reporting, "figures", "get")
+		end        = qry(subject.Reporting, "end", "get")
+		audits     = slices.Concat(qry(subject.Audit, "record", "list"), qry(subject.Audit, "caller", "list"))
 	)
 	switch role {
 	case auditv1.Role_ROLE_HOTLINE_OPERATOR:
 		return Rights{ForOthers: true, Send: slices.Concat(cmd(subject.Intake, "contact", "receive"), registers, protects, supports)}
 	case auditv1.Role_ROLE_SOCIAL_WORKER:
-		return Rights{ForOthers: true, Send: slices.Concat(registers, protects, closes, visits, supports, provides, receives)}
+		return Rights{ForOthers: true, Send: slices.Concat(registers, keeps, protects, closes, visits, supports, provides, receives)}
 	case auditv1.Role_ROLE_CHILD_DIRECTOR:
-		return Rights{Send: slices.Concat(registers, protects, closes, visits, supports, receives)}
+		return Rights{Send: slices.Concat(registers, keeps, protects, closes, visits, supports, receives)}
 	case auditv1.Role_ROLE_CHILD_SUPERVISOR:
-		return Rights{ForOthers: true, Send: slices.Concat(registers, protects, closes, visits, supports, receives, reminds)}
+		return Rights{ForOthers: true, Send: slices.Concat(registers, keeps, supervises, protects, closes, visits, supports, receives, reminds)}
 	case auditv1.Role_ROLE_INSTITUTION_NURSE:
 		return Rights{ForOthers: true, Send: cmd(subject.HealthCheck, "round", "open", "record", "close")}
 	case auditv1.Role_ROLE_WAREHOUSE:
 		return Rights{ForOthers: true, Send: cmd(subject.Outreach, "delivery", "dispatch")}
 	case auditv1.Role_ROLE_BUREAU_LEADER:
 		return Rights{Send: slices.Concat(cmd(subject.HealthCheck, "institution", "register", "start-closure-regime"), reminds,
-			cmd(subject.Reporting, "bulletin", "issue"), qry(subject.Intake, "case", "get"), figures, end, audits)}
+			cmd(subject.Reporting, "bulletin", "issue"), forgets, qry(subject.Intake, "case", "get"), figures, end, audits)}
 	case auditv1.Role_ROLE_ANALYST:
 		return Rights{Send: slices.Concat(figures, end)}
 	case auditv1.Role_ROLE_OPERATOR:

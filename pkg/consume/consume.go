@@ -27,6 +27,8 @@ type Config struct {
 	Durable string
 	// Filter is the subject filter of the events it wants.
 	Filter string
+	// Insists hands an event to a handler that fails for as long as it takes, in place of putting it aside after ten times.
+	Insists bool
 	// Log takes what could not be processed.
 	Log *slog.Logger
 }
@@ -117,7 +119,7 @@ func (r *reaction) process(ctx context.Context, m jetstream.Msg) error {
 		return r.putAside(ctx, m, meta.Sequence.Stream, err)
 	}
 	if err := r.handle(ctx, e); err != nil {
-		if meta.NumDelivered >= maxTries {
+		if meta.NumDelivered >= maxTries && !r.cfg.Insists {
 			return r.putAside(ctx, m, meta.Sequence.Stream, err)
 		}
 		return errors.Join(err, m.NakWithDelay(backoff(meta.NumDelivered)))

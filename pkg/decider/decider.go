@@ -29,6 +29,28 @@ type Decider[S any] struct {
 	Decide func(S, Command) ([]Event, error)
 	// Evolve returns the state after an event. It never fails; false says that the event is not one of this aggregate.
 	Evolve func(S, Event) (S, bool)
+	// Contested names the field that an event changes and that several people may want to change, empty for none; nil means no event does.
+	// The last change of each such field comes with the command.
+	Contested func(Event) string
+}
+
+// Change is the last change of a contested field.
+type Change struct {
+	// Revision is the sequence of the event that changed it.
+	Revision uint64
+	// By is who entered the change, At when it happened.
+	By string
+	At time.Time
+}
+
+// Stale refuses a command that was decided on an older state of a contested field than the last change left; nil if it was not.
+func (c Command) Stale(contested string, seen uint64) error {
+	last, changed := c.Changed[contested]
+	if !changed || last.Revision <= seen {
+		return nil
+	}
+	return Refuse("seen_revision", fmt.Sprintf("is stale: %s was changed by %s at %s, revision %d", contested, last.By,
+		last.At.In(shanghai).Format(time.RFC3339), last.Revision))
 }
 
 // Recorded is an event with its id, its cause and its place in the stream; a sequence of 0 means not stored yet.
@@ -99,6 +121,8 @@ type Command struct {
 	Body Event
 	// Covers refuses a district that the caller may not act in; nil means the caller may act everywhere.
 	Covers func(admCode string) error
+	// Changed holds the last change of every contested field; Transact fills it in.
+	Changed map[string]Change
 	// Sealed holds the personal fields by their path in the command, for example details or children[2].note.
 	Sealed map[string]*eventv1.Sealed
 }
@@ -134,14 +158,15 @@ type Folded[S any] struct {
 	State S
 	// Revision is the sequence of the last event folded in.
 	Revision uint64
-	// AdmCode is the district the aggregate lies in: the one its first event names.
+	// AdmCode is the district the aggregate lies in: the one its first event names, or to which it was moved since.
 	AdmCode  string
+	changed  map[string]Change
 	receipts map[string]receipt
 }
 
 // Fold builds the state from all events of an aggregate, and remembers which commands led to them.
 func (d Decider[S]) Fold(events []Recorded) (Folded[S], error) {
-	f := Folded[S]{receipts: make(map[string]receipt)}
+	f := Folded[S]{receipts: make(map[string]receipt), changed: make(map[string]Change)}
 	for _, e := range events {
 		var known bool
 		if f.State, known = d.Evolve(f.State, e.Event); !known {
@@ -150,7 +175,16 @@ func (d Decider[S]) Fold(events []Recorded) (Folded[S], error) {
 		if f.Revision == 0 {
 			f.AdmCode = e.Event.GetProvenance().GetAdmCode()
 		}
+		if moved, ok := e.Event.(interface{ GetToAdmCode() string }); ok {
+			f.AdmCode = moved.GetToAdmCode()
+		}
 		f.Revision = e.Sequence
+		if d.Contested != nil {
+			if field := d.Contested(e.Event); field != "" {
+				p := e.Event.GetProvenance()
+				f.changed[field] = Change{e.Sequence, cmp.Or(p.GetRecordedBy(), p.GetPerformedBy()), p.GetOccurredAt().AsTime()}
+			}
+		}
 		if p := e.Event.GetProvenance(); p.GetCommandId() != "" {
 			r := f.receipts[p.GetCommandId()]
 			r.ids, r.last, r.digest = append(r.ids, e.ID), e.Sequence, p.GetCommandDigest()
@@ -179,54 +213,61 @@ const tries = 8
 // Transact loads the aggregate, decides and appends. A command that was carried out before is answered as the first time and
 // appends nothing; on ErrConflict it loads and decides again.
 func Transact[S any](ctx context.Context, log Log, d Decider[S], id string, cmd Command) (*eventv1.CommandReply, error) {
+	reply, _, err := TransactOnce(ctx, log, d, id, cmd)
+	return reply, err
+}
+
+// TransactOnce is Transact, and reports whether the command was carried out before.
+func TransactOnce[S any](ctx context.Context, log Log, d Decider[S], id string, cmd Command) (reply *eventv1.CommandReply, again bool, err error) {
 	unlock, err := log.Lock(ctx, id)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer unlock()
 	cmd.Aggregate = log.Key(id)
 	for range tries {
-		reply, err := attempt(ctx, log, d, id, cmd)
+		reply, again, err = attempt(ctx, log, d, id, cmd)
 		if !errors.Is(err, ErrConflict) {
-			return reply, err
+			return reply, again, err
 		}
 	}
-	return nil, fmt.Errorf("%s: %w", cmd.Aggregate, ErrConflict)
+	return nil, false, fmt.Errorf("%s: %w", cmd.Aggregate, ErrConflict)
 }
 
-func attempt[S any](ctx context.Context, log Log, d Decider[S], id string, cmd Command) (*eventv1.CommandReply, error) {
+func attempt[S any](ctx context.Context, log Log, d Decider[S], id string, cmd Command) (reply *eventv1.CommandReply, again bool, err error) {
 	stored, last, err := log.Load(ctx, id)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	f, err := d.Fold(stored)
 	if err != nil {
-		return nil, fmt.Errorf("fold %s: %w", cmd.Aggregate, err)
+		return nil, false, fmt.Errorf("fold %s: %w", cmd.Aggregate, err)
 	}
 	if cmd.Covers != nil {
 		if err := cmd.Covers(f.AdmCode); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
 	if r, seen := f.receipts[cmd.ID]; seen {
 		if !bytes.Equal(r.digest, cmd.Digest) {
-			return nil, ErrCommandReused
+			return nil, false, ErrCommandReused
 		}
-		return &eventv1.CommandReply{Revision: r.last, EventIds: r.ids, Happened: true}, nil
+		return &eventv1.CommandReply{Revision: r.last, EventIds: r.ids, Happened: true}, true, nil
 	}
+	cmd.Changed = f.changed
 	events, err := d.Decide(f.State, cmd)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if len(events) == 0 {
-		return &eventv1.CommandReply{Revision: last}, nil
+		return &eventv1.CommandReply{Revision: last}, false, nil
 	}
-	reply := &eventv1.CommandReply{Happened: true}
+	reply = &eventv1.CommandReply{Happened: true}
 	batch := make([]Recorded, len(events))
 	for i, e := range events {
 		batch[i] = Recorded{Event: e, ID: EventID(cmd.Aggregate, cmd.ID, i), Cause: cmp.Or(cmd.Cause, cmd.ID)}
 		reply.EventIds = append(reply.EventIds, batch[i].ID)
 	}
 	reply.Revision, err = log.Append(ctx, id, last, batch)
-	return reply, err
+	return reply, false, err
 }

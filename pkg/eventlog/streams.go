@@ -24,11 +24,12 @@ type StreamOptions struct {
 const (
 	shareIntake      = 20
 	shareHealthCheck = 38
-	shareOutreach    = 30
+	shareOutreach    = 29
 	shareReporting   = 2
 	shareAudit       = 4
 	shareDead        = 2
 	shareKeys        = 4
+	shareIndex       = 1
 )
 
 // Streams returns the declaration of every stream.
@@ -40,7 +41,8 @@ func Streams(o StreamOptions) []jetstream.StreamConfig {
 		eventStream(o, subject.Reporting, shareReporting),
 		eventStream(o, subject.Audit, shareAudit),
 		stream(o, subject.StreamDead, subject.AllDead, shareDead),
-		keyStream(o),
+		erasableStream(o, subject.StreamKeys, subject.AllKeys, shareKeys),
+		erasableStream(o, subject.StreamIndex, subject.AllIndex, shareIndex),
 	}
 }
 
@@ -65,9 +67,9 @@ func eventStream(o StreamOptions, service string, share int64) jetstream.StreamC
 	return s
 }
 
-// keyStream holds the wrapped keys: destroying a key must be possible here, and only here.
-func keyStream(o StreamOptions) jetstream.StreamConfig {
-	s := stream(o, subject.StreamKeys, subject.AllKeys, shareKeys)
+// erasableStream holds what must be possible to destroy, wrapped keys and blind indexes; from other streams nothing can be removed.
+func erasableStream(o StreamOptions, name, filter string, share int64) jetstream.StreamConfig {
+	s := stream(o, name, filter, share)
 	s.DenyDelete = false
 	s.MaxMsgsPerSubject = 1
 	return s

@@ -11,7 +11,7 @@ import (
 
 // markers match what is distinctive in a personal detail: the token in a name, address or narrative, a phone number under the
 // country code 999, which nobody has, and an identity number of the area 999999, which does not exist.
-var markers = regexp.MustCompile(`zz[0-9a-f]{14}|\+999[0-9]{11}|999999[0-9]{12}`)
+var markers = regexp.MustCompile(`zz[0-9a-f]{14}|\+999[0-9]{11}|999999[0-9]{11}[0-9X]`)
 
 // Markers returns what is distinctive in the personal details of the scenario with this seed, in order and without repetition:
 // each name, phone number, identity number, address, school, narrative, note and text message holds at least one of them, and
@@ -56,8 +56,14 @@ func (g *gen) phone() string {
 	return fmt.Sprintf("+999%04d%07d", g.count["phone"], g.rng.IntN(10_000_000))
 }
 
-// identityNumber returns one that nobody else has: numbered, then random.
+// identityNumber returns one that nobody else has: of somebody born from 2006 to 2017, numbered, with a sound check character.
 func (g *gen) identityNumber() string {
 	g.count["identity"]++
-	return fmt.Sprintf("999999%04d%08d", g.count["identity"], g.rng.IntN(100_000_000))
+	r := g.rng.IntN(100_000_000)
+	number := fmt.Sprintf("999999%04d%02d%02d%03d", 2006+r%12, 1+r/12%12, 1+r/144%28, g.count["identity"]%1000)
+	sum := 0
+	for i, weight := range []int{7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2} { // GB 11643-1999
+		sum += weight * int(number[i]-'0')
+	}
+	return number + "10X98765432"[sum%11:sum%11+1]
 }

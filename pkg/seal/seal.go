@@ -22,6 +22,8 @@ import (
 var (
 	// ErrNoKey is returned when the key of a sealed field does not exist, or no longer.
 	ErrNoKey = errors.New("the key does not exist")
+	// ErrDestroyed is returned when the key was destroyed: what it sealed opens no more, and nothing is sealed in its place.
+	ErrDestroyed = errors.New("the key was destroyed")
 	// ErrBroken is returned when a sealed field does not open: it was changed, moved, or wrapped by another master key.
 	ErrBroken = errors.New("the seal does not open")
 )
@@ -98,6 +100,14 @@ func newNonce(aead cipher.AEAD) []byte {
 
 // key loads a key; if it does not exist and create is set, it makes one. Of several who make one at once, one wins and all use its key.
 func (b *Box) key(ctx context.Context, id string, create bool) (cipher.AEAD, error) {
+	raw, err := b.rawKey(ctx, id, create)
+	if err != nil {
+		return nil, err
+	}
+	return newAEAD(raw)
+}
+
+func (b *Box) rawKey(ctx context.Context, id string, create bool) ([]byte, error) {
 	for wait := time.Millisecond; ; wait *= 2 {
 		wrapped, err := b.load(ctx, id)
 		if err == nil {
@@ -108,7 +118,7 @@ func (b *Box) key(ctx context.Context, id string, create bool) (cipher.AEAD, err
 		}
 		key, err := b.create(ctx, id)
 		if err == nil {
-			return newAEAD(key)
+			return key, nil
 		}
 		if !exists(err) {
 			return nil, fmt.Errorf("make key: %w: %w", eventlog.ErrUnavailable, err)
@@ -130,10 +140,55 @@ func (b *Box) load(ctx context.Context, id string) (*eventv1.WrappedKey, error) 
 		return nil, fmt.Errorf("load key: %w: %w", eventlog.ErrUnavailable, err)
 	}
 	wrapped := &eventv1.WrappedKey{}
-	if proto.Unmarshal(m.Data, wrapped) != nil || wrapped.GetKeyId() != id {
+	switch {
+	case proto.Unmarshal(m.Data, wrapped) != nil || wrapped.GetKeyId() != id:
 		return nil, ErrBroken
+	case len(wrapped.GetCiphertext()) == 0:
+		return nil, ErrDestroyed
 	}
 	return wrapped, nil
+}
+
+// Destroy removes a key for ever: its bytes are overwritten where they lie, and a mark in its place keeps another one from being made. To
+// destroy it again is to find the mark, or to finish what was begun.
+func (b *Box) Destroy(ctx context.Context, keyID string) error {
+	for wait := time.Millisecond; ; wait *= 2 {
+		err := b.destroy(ctx, keyID)
+		if err == nil {
+			return nil
+		}
+		if wait > time.Second || !errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) && !exists(err) {
+			return fmt.Errorf("destroy key %s: %w: %w", keyID, eventlog.ErrUnavailable, err)
+		}
+		select { // somebody else removed it, or made a key in between: look again, at a follower that may lag behind
+		case <-ctx.Done():
+			return fmt.Errorf("destroy key %s: %w: %w", keyID, eventlog.ErrUnavailable, ctx.Err())
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (b *Box) destroy(ctx context.Context, keyID string) error {
+	m, err := b.keys.GetLastMsgForSubject(ctx, subject.Key(keyID))
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+	case err != nil:
+		return err
+	default:
+		found := &eventv1.WrappedKey{}
+		if proto.Unmarshal(m.Data, found) == nil && len(found.GetCiphertext()) == 0 {
+			return nil
+		}
+		if err := b.keys.SecureDeleteMsg(ctx, m.Sequence); err != nil {
+			return err
+		}
+	}
+	mark, err := proto.Marshal(&eventv1.WrappedKey{KeyId: keyID})
+	if err != nil {
+		return err
+	}
+	_, err = b.js.Publish(ctx, subject.Key(keyID), mark, jetstream.WithExpectLastSequencePerSubject(0))
+	return err
 }
 
 func (b *Box) create(ctx context.Context, id string) ([]byte, error) {
@@ -154,7 +209,7 @@ func (b *Box) create(ctx context.Context, id string) ([]byte, error) {
 	return key, err
 }
 
-func (b *Box) unwrap(w *eventv1.WrappedKey) (cipher.AEAD, error) {
+func (b *Box) unwrap(w *eventv1.WrappedKey) ([]byte, error) {
 	if w.GetMasterVersion() != masterVersion || len(w.GetNonce()) != b.master.aead.NonceSize() {
 		return nil, ErrBroken
 	}
@@ -162,7 +217,7 @@ func (b *Box) unwrap(w *eventv1.WrappedKey) (cipher.AEAD, error) {
 	if err != nil {
 		return nil, ErrBroken
 	}
-	return newAEAD(key)
+	return key, nil
 }
 
 func wrapAdditional(w *eventv1.WrappedKey) []byte {

@@ -129,7 +129,7 @@ func checkDistricts(path string, m protoreflect.Message, districts []string) err
 	return walk(path, m, func(path string, _ protoreflect.FieldDescriptor, sub protoreflect.Message) error {
 		return checkDistricts(path, sub, districts)
 	}, func(path string, fd protoreflect.FieldDescriptor, value string) error {
-		if fd.Name() == "adm_code" && !slices.Contains(districts, value) {
+		if (fd.Name() == "adm_code" || strings.HasSuffix(string(fd.Name()), "_adm_code")) && !slices.Contains(districts, value) {
 			return &BadInput{strings.TrimPrefix(path, "."), "is not a district served here (" + strings.Join(districts, ", ") + ")"}
 		}
 		return nil

@@ -32,6 +32,7 @@ type Option[C decider.Event] func(*admission[C])
 
 type admission[C decider.Event] struct {
 	creates func(C) string
+	check   func(C) error
 	prepare func(C)
 	box     *seal.Box
 	keyOf   func(parent proto.Message) string
@@ -40,6 +41,12 @@ type admission[C decider.Event] struct {
 // Creates says which id the command names for what it creates; it serves as command id where none is given.
 func Creates[C decider.Event](id func(C) string) Option[C] {
 	return func(a *admission[C]) { a.creates = id }
+}
+
+// Checks has a command checked by a rule that the contract cannot say, while its personal fields can still be read. The error is a
+// *BadInput: it names the field and repeats no value.
+func Checks[C decider.Event](rule func(C) error) Option[C] {
+	return func(a *admission[C]) { a.check = rule }
 }
 
 // Prepare lets the service fill in what it knows better than the caller, before the personal fields are sealed.
@@ -161,12 +168,17 @@ func (a admission[C]) admit(ctx context.Context, rt *Runtime, body C) (decider.C
 		return decider.Command{}, err
 	}
 	p.RecordedBy = caller.ID
-	if a.prepare != nil {
-		a.prepare(body)
+	if a.check != nil {
+		if err := a.check(body); err != nil {
+			return decider.Command{}, err
+		}
 	}
-	sum, err := digest(body)
+	sum, err := digest(body) // of what the caller said; what is filled in may come out otherwise another time
 	if err != nil {
 		return decider.Command{}, err
+	}
+	if a.prepare != nil {
+		a.prepare(body)
 	}
 	return decider.Command{
 		At: now, ID: p.GetCommandId(), Digest: sum, Body: body, Covers: func(admCode string) error { return caller.Covers(admCode, "") },
@@ -188,6 +200,9 @@ func (a admission[C]) sealFields(ctx context.Context, path, aggregate string, m 
 			return a.sealFields(ctx, at, aggregate, sub, out)
 		}
 		s, err := a.box.Seal(ctx, a.keyOf(m.Interface()), aggregate, string(fd.Name()), sub.Interface())
+		if errors.Is(err, seal.ErrDestroyed) {
+			return decider.Refuse(strings.TrimPrefix(at, "."), "cannot be kept: the child is forgotten")
+		}
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"tongan.dev/pkg/decider"
@@ -17,6 +18,7 @@ import (
 	"tongan.dev/pkg/servetest"
 	"tongan.dev/pkg/subject"
 	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
+	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
 	outreachv1 "tongan.dev/proto/gen/tongan/outreach/v1"
 )
 
@@ -56,5 +58,59 @@ func TestADeciderSeesPersonalFieldsOnlySealed(t *testing.T) {
 	}
 	if s := cmd.Sealed["children[1].note"]; len(cmd.Sealed) != 1 || s.GetKeyId() != "child-ch2" || strings.Contains(string(s.GetCiphertext()), "5c6d7e") {
 		t.Errorf("sealed are %v", cmd.Sealed)
+	}
+}
+
+// A rule of its own and what the service fills in see the personal fields; who is refused by the rule leaves nothing behind, not even a key.
+func TestWhatIsPersonalIsCheckedAndPreparedBeforeItIsSealed(t *testing.T) {
+	t.Parallel()
+	js := natstest.Bus(t)
+	box, err := servetest.MasterKey(t).Box(t.Context(), js)
+	if err != nil {
+		t.Fatal(err)
+	}
+	children := subject.Aggregate{Service: subject.Intake, Name: "child"}
+	decided := make(chan decider.Command, 1)
+	offer := func(ctx context.Context, rt *serve.Runtime, _ struct{}) error {
+		return serve.Run(ctx, rt, subject.Intake, "test", []serve.Endpoint{
+			serve.Handle(eventlog.New(js, children, rt.Log), "register", (*intakev1.RegisterChild).GetChildId,
+				func(_ context.Context, _ *serve.Runtime, _ string, cmd decider.Command, _ *intakev1.RegisterChild) (*eventv1.CommandReply, error) {
+					decided <- cmd
+					return &eventv1.CommandReply{}, nil
+				}, serve.Creates((*intakev1.RegisterChild).GetChildId), serve.Seals[*intakev1.RegisterChild](box, seal.ChildKey),
+				serve.Checks(func(c *intakev1.RegisterChild) error {
+					if c.GetDetails().GetName() == "planted-5c6d7e" {
+						return &serve.BadInput{Field: "details.name", Rule: "must not be that one"}
+					}
+					return nil
+				}),
+				serve.Prepare(func(c *intakev1.RegisterChild) { c.WorkerId = "of-" + c.GetDetails().GetSchool() })),
+		})
+	}
+	c := servetest.RunOn(t, js, subject.Intake, offer, struct{}{})
+	register := func(name string) *intakev1.RegisterChild {
+		return &intakev1.RegisterChild{
+			Provenance: &eventv1.Provenance{
+				OccurredAt: timestamppb.New(time.Date(2020, 2, 4, 1, 0, 0, 0, time.UTC)), PerformedBy: "w1", AdmCode: "440703",
+			},
+			ChildId: "ch1", Category: eventv1.PopulationCategory_POPULATION_CATEGORY_IN_DIFFICULTY, WorkerId: "w1",
+			Details: &intakev1.ChildDetails{Name: name, School: "school-1"},
+		}
+	}
+	payload, err := proto.Marshal(register("planted-5c6d7e"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := c.Ask(t, children.Command("register"), payload)
+	if r.Refused(t, "400", "details.name: must not be that one"); strings.Contains(r.Error, "5c6d7e") {
+		t.Error("the refusal repeats the name")
+	}
+	if keys, err := js.Stream(t.Context(), subject.StreamKeys); err != nil || keys.CachedInfo().State.Msgs != 0 {
+		t.Errorf("a key was made for what was refused (%v)", err)
+	}
+	c.Send(t, children.Command("register"), register("another"))
+	body := (<-decided).Body.(*intakev1.RegisterChild)
+	if body.GetWorkerId() != "of-school-1" || body.GetDetails() != nil {
+		t.Errorf("decided is on a command with %s as worker, and details %t", body.GetWorkerId(), body.GetDetails() != nil)
 	}
 }

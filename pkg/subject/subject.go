@@ -27,8 +27,10 @@ const Audit = "audit"
 const (
 	// StreamDead holds references to messages that could not be processed.
 	StreamDead = "TONGAN_DEAD"
-	// StreamKeys holds the wrapped keys of children; it is the only stream messages may be removed from.
+	// StreamKeys holds the wrapped keys of children; messages may be removed from it.
 	StreamKeys = "TONGAN_KEYS"
+	// StreamIndex holds blind indexes: which children have a number, by a keyed hash of it. Messages may be removed from it too.
+	StreamIndex = "TONGAN_INDEX"
 )
 
 // Roots of the subject space.
@@ -39,6 +41,8 @@ const (
 	AllDead = "tongan.dead.>"
 	// AllKeys matches every wrapped key.
 	AllKeys = "tongan.keys.>"
+	// AllIndex matches every entry of every blind index.
+	AllIndex = "tongan.index.>"
 )
 
 // Services returns the services that own a stream whose events are projected and may be read.
@@ -119,6 +123,9 @@ func Health(service string) string { return Query(service, "health", "get") }
 
 // Key returns the subject under which the wrapped key with this id is kept.
 func Key(keyID string) string { return "tongan.keys." + keyID }
+
+// Index returns the subject of an entry of a blind index: that what has this id has the value with this hash. Either may be "*".
+func Index(index, hash, id string) string { return "tongan.index." + index + "." + hash + "." + id }
 
 // Dead returns the subject of a reference to a message that reader could not process; there is one for each message and reader.
 func Dead(reader, stream string, sequence uint64) string {

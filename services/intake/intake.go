@@ -4,17 +4,15 @@ package intake
 import (
 	"context"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
-	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/seal"
 	"tongan.dev/pkg/serve"
 	"tongan.dev/pkg/subject"
-	auditv1 "tongan.dev/proto/gen/tongan/audit/v1"
 	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
-	"tongan.dev/services/intake/internal/child"
 	"tongan.dev/services/intake/internal/hotline"
 	"tongan.dev/services/intake/internal/protection"
 )
@@ -33,19 +31,22 @@ func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
 	if _, err := eventlog.Created(ctx, rt.JS, subject.Intake); err != nil {
 		return err
 	}
-	return serve.Run(ctx, rt, subject.Intake, "child registry, hotline and protection cases", endpoints(rt, box))
+	numbers, err := newNumbers(ctx, box)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return destroyKeys(ctx, rt, box, numbers) })
+	g.Go(func() error {
+		return serve.Run(ctx, rt, subject.Intake, "child registry, hotline and protection cases", endpoints(rt, box, numbers))
+	})
+	return g.Wait()
 }
 
-// ChildSubject answers intakev1.GetChild with intakev1.Child.
-var ChildSubject = child.Aggregate.Query("get")
-
-func endpoints(rt *serve.Runtime, box *seal.Box) []serve.Endpoint {
-	children := eventlog.New(rt.JS, child.Aggregate, rt.Log)
+func endpoints(rt *serve.Runtime, box *seal.Box, numbers *numbers) []serve.Endpoint {
 	contacts := eventlog.New(rt.JS, hotline.Aggregate, rt.Log)
 	cases := eventlog.New(rt.JS, protection.Aggregate, rt.Log)
-	return []serve.Endpoint{
-		serve.Command(children, child.Decider, "register", (*intakev1.RegisterChild).GetChildId,
-			serve.Creates((*intakev1.RegisterChild).GetChildId), serve.Seals[*intakev1.RegisterChild](box, seal.ChildKey)),
+	return append(registry(rt, box, numbers),
 		serve.Command(contacts, hotline.Decider, "receive", (*intakev1.ReceiveHotlineContact).GetContactId,
 			serve.Creates((*intakev1.ReceiveHotlineContact).GetContactId), serve.Seals[*intakev1.ReceiveHotlineContact](box, contactKey)),
 		serve.Command(cases, protection.Decider, "open", (*intakev1.OpenCase).GetCaseId,
@@ -57,10 +58,7 @@ func endpoints(rt *serve.Runtime, box *seal.Box) []serve.Endpoint {
 		serve.Query(protection.Aggregate.Query("get"), func(ctx context.Context, q *intakev1.GetCase) (*intakev1.Case, error) {
 			return getCase(ctx, cases, q)
 		}),
-		serve.Query(ChildSubject, func(ctx context.Context, q *intakev1.GetChild) (*intakev1.Child, error) {
-			return getChild(ctx, rt, children, box, q)
-		}),
-	}
+	)
 }
 
 // contactKey gives a contact a key of its own: there may be no child yet.
@@ -77,27 +75,4 @@ func getCase(ctx context.Context, cases *eventlog.Log, q *intakev1.GetCase) (*in
 		return nil, protection.ErrNotOpened
 	}
 	return f.State.View(q.GetCaseId(), f.Revision), nil
-}
-
-// getChild opens the seal for a caller who may act in the child's district. That it was opened is on the audit trail before it is.
-func getChild(ctx context.Context, rt *serve.Runtime, children *eventlog.Log, box *seal.Box, q *intakev1.GetChild) (*intakev1.Child, error) {
-	f, err := decider.Load(ctx, children, child.Decider, q.GetChildId())
-	if err != nil {
-		return nil, err
-	}
-	if f.Revision == 0 {
-		return nil, child.ErrNotRegistered
-	}
-	caller, view := serve.CallerOf(ctx), f.State.View(q.GetChildId(), f.Revision)
-	if err := caller.Covers(view.GetAdmCode(), ""); err != nil {
-		return nil, err
-	}
-	err = access.Record(ctx, rt.JS, caller.ID, &auditv1.SealOpened{
-		Provenance: access.Provenance(caller, rt.Clock.Now(), q.GetReason()), ChildId: q.GetChildId(), Subject: ChildSubject,
-	})
-	if err != nil {
-		return nil, err
-	}
-	view.Details = &intakev1.ChildDetails{}
-	return view, box.Open(ctx, children.Key(q.GetChildId()), "details", f.State.Details(), view.GetDetails())
 }

@@ -124,7 +124,7 @@ func event(t *testing.T, c *servetest.Client, sequence uint64) proto.Message {
 // marked are details that nobody may see by chance.
 func marked() *intakev1.ChildDetails {
 	return &intakev1.ChildDetails{
-		Name: "标识-5c6d7e", IdentityNumber: "44070320100506000X", Address: "江门市-5c6d7e", GuardianName: "监护人-5c6d7e", Phone: "19900000001",
+		Name: "标识-5c6d7e", IdentityNumber: number, Address: "江门市-5c6d7e", GuardianName: "监护人-5c6d7e", Phone: "19900000001",
 	}
 }
 

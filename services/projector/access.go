@@ -25,7 +25,8 @@ func UserAnalyst(admCode string) string { return "analyst_" + admCode }
 var (
 	// districtViews show a district's analyst the rows that have its code in districtColumn.
 	districtViews = []string{
-		"tallies", "visits", "reminders", "deliveries", "supports", "cases", "check_rounds", "health_checks", "journal",
+		"tallies", "visits", "reminders", "deliveries", "supports", "cases", "check_rounds", "health_checks", "child_events",
+		"children", "category_memberships", "journal",
 	}
 	// commonViews show everybody all there is: no row of them is about a district.
 	commonViews = []string{"indicators"}

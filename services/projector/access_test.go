@@ -96,8 +96,9 @@ func query(t *testing.T, e *chengine.Engine, user, sql string) (string, error) {
 func districtRows(t *testing.T, e *chengine.Engine) {
 	t.Helper()
 	more := map[string][2]string{
-		"visits": {", child_id", ", concat('c', toString(seq))"},
-		"facts":  {", indicator, definition_version, value, day", ", 'phone_visits', 1, seq, toDate('2020-01-23') + seq"},
+		"visits":       {", child_id", ", concat('c', toString(seq))"},
+		"facts":        {", indicator, definition_version, value, day", ", 'phone_visits', 1, seq, toDate('2020-01-23') + seq"},
+		"child_events": {", child_id, state, category, started_on", ", concat('c', toString(seq)), 'REGISTERED', 'LEFT_BEHIND', '2020-01-23'"},
 	}
 	conn := chtest.Conn(t, e, UserProjector)
 	for _, table := range baseTables() {
@@ -174,6 +175,9 @@ func testWaysAround(t *testing.T, e *chengine.Engine) {
 		"SELECT seq FROM tongan.visits ORDER BY seq LIMIT 1 OFFSET 1 SETTINGS extremes = 1":                             "12\n\n10\n12",
 		"SELECT groupUniqArray(lowCardinalityKeys(adm_code)) FROM tongan.visits WHERE adm_code = '440704'":              "[]",
 		// A condition is not computed on rows of others, where its error would tell of them.
+		"SELECT count() FROM tongan.children WHERE throwIf(child_id = 'c11') = 0":                                                       four,
+		"SELECT count() FROM tongan.children WHERE has(categories, 'LEFT_BEHIND') AND throwIf(child_id = 'c11') = 0":                    four,
+		"SELECT count() FROM tongan.category_memberships WHERE throwIf(child_id = 'c11') = 0":                                           four,
 		"SELECT count() FROM tongan.visits WHERE throwIf(child_id = 'c11') = 0":                                                         four,
 		"SELECT count() FROM tongan.visits WHERE intDiv(1, toUInt8(child_id != 'c11')) = 1":                                             four,
 		"SELECT count() FROM tongan.visits WHERE " + oracle:                                                                             four,

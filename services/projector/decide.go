@@ -33,9 +33,10 @@ const (
 
 // decide is the decision about every event: which rows it gives beside its journal row. It returns false where none was made.
 func (b *builder) decide(event decider.Event) bool {
+	if b.decideChild(event) {
+		return true
+	}
 	switch e := event.(type) {
-	case *intakev1.ChildRegistered:
-		b.fact(childrenRegistered, 1, b.dims().of(b.code(e.GetCategory()), e.GetProvenance().GetAdmCode()))
 	case *intakev1.HotlineContactReceived:
 		b.contact(e)
 	case *intakev1.CaseOpened:

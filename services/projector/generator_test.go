@@ -62,7 +62,7 @@ func (g *generator) streams(n int) []stored {
 	var out []stored
 	for range n {
 		out = append(out,
-			g.pick(subject.Intake, "case", g.child, g.contact, g.opened, g.followUp, g.closed),
+			g.pick(subject.Intake, "case", g.child, g.moved, g.contact, g.opened, g.followUp, g.closed),
 			g.pick(subject.HealthCheck, "round", g.round, g.check, g.check),
 			g.pick(subject.Outreach, "log", g.visit, g.visit, g.void, g.queued, g.accepted, g.received, g.begun),
 			g.pick(subject.Reporting, "bulletin", g.figure),
@@ -73,6 +73,10 @@ func (g *generator) streams(n int) []stored {
 
 func (g *generator) child() decider.Event {
 	return &intakev1.ChildRegistered{Provenance: g.provenance(), ChildId: g.id("c"), Category: g.category(), WorkerId: "w1"}
+}
+
+func (g *generator) moved() decider.Event {
+	return &intakev1.ChildMoved{Provenance: g.provenance(), ChildId: g.id("c"), FromAdmCode: g.district(), ToAdmCode: g.district(), MovedOn: "2020-01-25"}
 }
 
 func (g *generator) contact() decider.Event {

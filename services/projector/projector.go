@@ -18,8 +18,13 @@ import (
 	"tongan.dev/pkg/subject"
 )
 
-// Version is the version of the projection: which rows an event gives. Another version fills another generation of tables.
-const Version = 1
+// Version is the version of the projection: which rows an event gives. The tables of a version from extends on are filled up where they
+// are; those of any other belong to another generation.
+const Version = 2
+
+// extends is the earliest version all of whose rows this one writes again under the same keys, the same or with more in them. What its
+// journal says does not count; until the streams are read again its rows stand, so no figure falls meanwhile.
+const extends = 1
 
 // ErrGeneration is returned when the tables hold another projection, or another stream of the same name: rows of both must not mix.
 var ErrGeneration = errors.New("the tables hold something else")
@@ -111,7 +116,7 @@ func Watermarks(ctx context.Context, conn driver.Conn) (map[string]uint64, error
 	marks := make(map[string]uint64)
 	for _, service := range subject.Services() {
 		var w uint64
-		if err := conn.QueryRow(ctx, "SELECT max(seq) FROM "+journal+" WHERE stream = $1", subject.Stream(service)).Scan(&w); err != nil {
+		if err := conn.QueryRow(ctx, "SELECT max(seq) FROM "+journal+" WHERE stream = $1 AND projection_version = $2", subject.Stream(service), uint32(Version)).Scan(&w); err != nil {
 			return nil, fmt.Errorf("watermark of %s: %w", subject.Stream(service), err)
 		}
 		marks[subject.Stream(service)] = w

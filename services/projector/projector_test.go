@@ -33,9 +33,10 @@ const (
 )
 
 var (
-	visits  = subject.Aggregate{Service: subject.Outreach, Name: "visit"}
-	pcases  = subject.Aggregate{Service: subject.Intake, Name: "case"}
-	figures = subject.Aggregate{Service: subject.Reporting, Name: "bulletin"}
+	visits    = subject.Aggregate{Service: subject.Outreach, Name: "visit"}
+	pcases    = subject.Aggregate{Service: subject.Intake, Name: "case"}
+	pchildren = subject.Aggregate{Service: subject.Intake, Name: "child"}
+	figures   = subject.Aggregate{Service: subject.Reporting, Name: "bulletin"}
 )
 
 // world is a bus, a ClickHouse and connections to both.
@@ -76,6 +77,9 @@ func (w *world) testTallies(t *testing.T) {
 	for name, c := range outreachCases() {
 		publish(t, w.js, stored{visits, strings.ReplaceAll(name, " ", "_"), c.event})
 	}
+	for _, c := range childCases() {
+		publish(t, w.js, stored{pchildren, "c1", c.event})
+	}
 	for name, c := range intakeCases() {
 		if c.event.ProtoReflect().Descriptor().ParentFile().Package() == "tongan.intake.v1" {
 			publish(t, w.js, stored{pcases, strings.ReplaceAll(strings.ReplaceAll(name, " ", "_"), ",", ""), c.event})
@@ -88,7 +92,7 @@ func (w *world) testTallies(t *testing.T) {
 	want := map[string]string{
 		phoneVisits: "2 人次", phoneCalls: "1 次", phoneAttempts: "2 次", smsReminders: "1 条次", smsDelivered: "1 条次", smsFailed: "1 条次",
 		protectiveItems: "3 件", protectiveItemsDispatched: "20 件", serviceSupports: "1 宗", specialCases: "2 个", casesOpened: "1 个",
-		hotlineContacts: "2 次", hotlineNonCounselling: "1 次", childrenRegistered: "1 人", healthChecks: "3 人次", abnormalTemperatures: "2 人次",
+		hotlineContacts: "2 次", hotlineNonCounselling: "1 次", childrenRegistered: "2 人", healthChecks: "3 人次", abnormalTemperatures: "2 人次",
 	}
 	if diff := cmp.Diff(want, tallies(t, w.analyst)); diff != "" {
 		t.Error(diff)
@@ -165,9 +169,10 @@ func (w *world) testRefused(t *testing.T) {
 	intake := subject.Stream(subject.Intake)
 	for _, c := range []struct{ name, insert, says string }{
 		{"created", "", subject.Stream(subject.Reporting)},
-		{"version", "INSERT INTO " + projection + " VALUES ('" + intake + "', 2, 1)", "projection version 2"},
-		{"other stream", "INSERT INTO " + projection + " VALUES ('" + intake + "', 1, 12345)", "created at 12345"},
-		{"ahead", "INSERT INTO " + journal + " (stream, seq, kind) VALUES ('" + intake + "', 100000, 'event')", "up to sequence 100000"},
+		{"version", "INSERT INTO " + projection + " VALUES ('" + intake + "', 3, 1)", "projection version 3"},
+		{"earlier version of another stream", "INSERT INTO " + projection + " VALUES ('" + intake + "', 1, 12345)", "created at 12345"},
+		{"other stream", "INSERT INTO " + projection + " VALUES ('" + intake + "', 2, 12345)", "created at 12345"},
+		{"ahead", "INSERT INTO " + journal + " (stream, seq, kind, projection_version) VALUES ('" + intake + "', 100000, 'event', 2)", "up to sequence 100000"},
 	} {
 		if c.insert != "" {
 			empty(t, w.engine)

@@ -36,7 +36,7 @@ func rowsOf(m message) (rows, error) {
 	case errors.Is(m.err, eventlog.ErrUnknownType):
 		return rows{}, undecided(m)
 	case errors.Is(m.err, errGap):
-		return rows{Journal: []journalRow{{Stream: m.stream, Seq: m.sequence, Kind: "gap"}}}, nil
+		return rows{Journal: []journalRow{{Stream: m.stream, Seq: m.sequence, Kind: "gap", Version: Version}}}, nil
 	case m.err != nil:
 		return poison(m, m.err), nil
 	}
@@ -61,7 +61,7 @@ func undecided(m message) error {
 func poison(m message, cause error) rows {
 	return rows{Journal: []journalRow{{
 		Stream: m.stream, Seq: m.sequence, Kind: "poison", RecordedAt: &m.recorded, Size: uint32(m.size),
-		Poison: name(consume.Class(cause)),
+		Poison: name(consume.Class(cause)), Version: Version,
 	}}}
 }
 
@@ -75,6 +75,7 @@ func (r *rows) counted(j journalRow) journalRow {
 	j.CasesRows = uint32(len(r.Cases))
 	j.CheckRoundsRows = uint32(len(r.CheckRounds))
 	j.HealthChecksRows = uint32(len(r.HealthChecks))
+	j.ChildEventsRows = uint32(len(r.ChildEvents))
 	return j
 }
 
@@ -88,13 +89,14 @@ func (r *rows) add(other rows) {
 	r.Cases = append(r.Cases, other.Cases...)
 	r.CheckRounds = append(r.CheckRounds, other.CheckRounds...)
 	r.HealthChecks = append(r.HealthChecks, other.HealthChecks...)
+	r.ChildEvents = append(r.ChildEvents, other.ChildEvents...)
 	r.Journal = append(r.Journal, other.Journal...)
 }
 
 // largest returns the number of rows in the table that has most of them.
 func (r *rows) largest() int {
 	return max(len(r.Facts), len(r.Visits), len(r.Reminders), len(r.Deliveries), len(r.Supports), len(r.Cases),
-		len(r.CheckRounds), len(r.HealthChecks), len(r.Journal))
+		len(r.CheckRounds), len(r.HealthChecks), len(r.ChildEvents), len(r.Journal))
 }
 
 // builder gathers the rows of one event.
@@ -116,7 +118,7 @@ func (b *builder) journal() journalRow {
 		RecordedAt: &b.m.recorded, OccurredAt: &b.occurred,
 		PerformedBy: p.GetPerformedBy(), RecordedBy: p.GetRecordedBy(), CreditedOrg: p.GetCreditedOrg(),
 		AdmCode: p.GetAdmCode(), SourceChannel: b.code(p.GetSourceChannel()), Reason: p.GetReason(),
-		CorrectionOf: p.GetCorrectionOf(), RuleVersion: p.GetRuleVersion(), Size: uint32(b.m.size),
+		CorrectionOf: p.GetCorrectionOf(), RuleVersion: p.GetRuleVersion(), Size: uint32(b.m.size), Version: Version,
 	}
 }
 

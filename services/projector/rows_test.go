@@ -174,7 +174,6 @@ func intakeCases() map[string]rowCase {
 	child, end := "case_id=x1 child_id=c1 category=LEFT_BEHIND adm_code=440781", " worker_id=w1"+common
 	special := strings.Replace(fact("special_cases", 1, "adm_code=440781 category=LEFT_BEHIND credited_org=o1"), "2020-01-28", "2020-01-30", 1)
 	return map[string]rowCase{
-		"child registered":       {&intakev1.ChildRegistered{Provenance: p, ChildId: "c1", Category: leftBehind}, lines(fact("children_registered", 1, "adm_code=440703 category=LEFT_BEHIND credited_org=o1"))},
 		"contact by a child":     {&intakev1.HotlineContactReceived{Provenance: p, ContactType: intakev1.ContactType_CONTACT_TYPE_CHILD}, lines(fact("hotline_contacts", 1, here))},
 		"contact about a child":  {&intakev1.HotlineContactReceived{Provenance: p, ContactType: intakev1.ContactType_CONTACT_TYPE_ABOUT_CHILD}, lines(fact("hotline_contacts", 1, here))},
 		"contact, wrong number":  {&intakev1.HotlineContactReceived{Provenance: p, ContactType: intakev1.ContactType_CONTACT_TYPE_NON_COUNSELLING}, lines(fact("hotline_non_counselling", 1, here))},
@@ -217,7 +216,7 @@ func healthCheckCases() map[string]rowCase {
 func TestRowsOfEveryEvent(t *testing.T) {
 	t.Parallel()
 	tested := make(map[protoreflect.FullName]bool)
-	for _, cases := range []map[string]rowCase{intakeCases(), healthCheckCases(), outreachCases(), visitCases()} {
+	for _, cases := range []map[string]rowCase{intakeCases(), childCases(), healthCheckCases(), outreachCases(), visitCases()} {
 		for name, c := range cases {
 			typeName := c.event.ProtoReflect().Descriptor().FullName()
 			tested[typeName] = true
@@ -249,10 +248,10 @@ func testJournalRow(t *testing.T, r rows, typeName string) {
 	}
 	j := r.Journal[0]
 	if j.Stream != "TONGAN_S" || j.Seq != 7 || j.Kind != "event" || j.EventID != "e1" || j.Cause != "k0" || j.CommandID != "k1" ||
-		j.Aggregate != "agg" || j.AggregateID != "a1" || j.Type != typeName || j.PerformedBy != "w1" || j.SourceChannel != "DESK" || j.Size == 0 {
+		j.Aggregate != "agg" || j.AggregateID != "a1" || j.Type != typeName || j.PerformedBy != "w1" || j.SourceChannel != "DESK" || j.Size == 0 || j.Version != Version {
 		t.Errorf("journal row %+v", j)
 	}
-	counts := []uint32{j.FactsRows, j.VisitsRows, j.RemindersRows, j.DeliveriesRows, j.SupportsRows, j.CasesRows, j.CheckRoundsRows, j.HealthChecksRows, 1}
+	counts := []uint32{j.FactsRows, j.VisitsRows, j.RemindersRows, j.DeliveriesRows, j.SupportsRows, j.CasesRows, j.CheckRoundsRows, j.HealthChecksRows, j.ChildEventsRows, 1}
 	for i, table := range r.inserts() {
 		if int(counts[i]) != table.rows.Len() {
 			t.Errorf("the journal says %d rows of %s, there are %d", counts[i], table.name, table.rows.Len())
@@ -279,7 +278,7 @@ func TestMessagesThatAreNoEvents(t *testing.T) {
 	}
 	event := func(e decider.Event) message { return with(func(m *message) { m.envelope.Event = e }) }
 	poison := func(class string) string {
-		return fmt.Sprintf("journal kind=poison size=%d poison=%s", sound.size, class)
+		return fmt.Sprintf("journal kind=poison size=%d poison=%s projection_version=2", sound.size, class)
 	}
 	noDay := visited(1, 1).(*outreachv1.VisitRecorded)
 	noDay.VisitedOn = "28.1.2020"
@@ -290,7 +289,7 @@ func TestMessagesThatAreNoEvents(t *testing.T) {
 		"header":      {with(func(m *message) { m.err = fmt.Errorf("%w: x", eventlog.ErrHeader) }), poison("HEADER")},
 		"checksum":    {with(func(m *message) { m.err = eventlog.ErrChecksum }), poison("CHECKSUM")},
 		"decode":      {with(func(m *message) { m.err = eventlog.ErrDecode }), poison("DECODE")},
-		"gap":         {message{stream: "TONGAN_INTAKE", sequence: 7, err: errGap}, "journal kind=gap"},
+		"gap":         {message{stream: "TONGAN_INTAKE", sequence: 7, err: errGap}, "journal kind=gap projection_version=2"},
 		"no time":     {event(&intakev1.CaseOpened{Provenance: &eventv1.Provenance{CommandId: "k"}}), poison("DECODE")},
 		"year 9999":   {event(&intakev1.CaseOpened{Provenance: provenance(time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC))}), poison("DECODE")},
 		"not a day":   {event(noDay), poison("DECODE")},

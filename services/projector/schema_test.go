@@ -87,6 +87,9 @@ func (m migrated) testGolden(t *testing.T) {
 	}
 }
 
+// inBothLanguages is a comment in English, and in Chinese in brackets.
+var inBothLanguages = regexp.MustCompile(`COMMENT '[^']+ \(\p{Han}[^']*\)'`)
+
 func (m migrated) testTables(t *testing.T) {
 	unkeyed := []string{projection, BaseDatabase + ".indicators"} // not about single events
 	for name, sql := range m.sql {
@@ -111,7 +114,7 @@ func (m migrated) testTables(t *testing.T) {
 			t.Errorf("the key of %s does not begin with stream and sequence", name)
 		}
 		for line := range strings.SplitSeq(sql, "\n") {
-			if strings.HasPrefix(line, "    `") && !regexp.MustCompile(`COMMENT '[^']+ \(\p{Han}[^']*\)'`).MatchString(line) {
+			if strings.HasPrefix(line, "    `") && !inBothLanguages.MatchString(line) {
 				t.Errorf("%s: no comment in English and Chinese: %s", name, line)
 			}
 		}
@@ -133,6 +136,11 @@ func (m migrated) testViews(t *testing.T) {
 		}
 		if n := strings.Count(sql, "FROM "+BaseDatabase+"."); n == 0 || n != len(regexp.MustCompile(`FROM tongan_g1\.\w+\s+FINAL`).FindAllString(sql, -1)) {
 			t.Errorf("%s reads a base table without FINAL", name)
+		}
+		for line := range strings.SplitSeq(sql, "\n") {
+			if strings.Contains(line, "COMMENT") && !inBothLanguages.MatchString(line) {
+				t.Errorf("%s: no comment in English and Chinese: %s", name, line)
+			}
 		}
 	}
 }

@@ -47,14 +47,14 @@ func (f *follower) claimed(ctx context.Context) (found bool, err error) {
 		if err := rows.Scan(&version, &created); err != nil {
 			return false, fmt.Errorf("read projection: %w", err)
 		}
-		if version != Version {
+		if version < extends || version > Version {
 			return false, fatal{fmt.Errorf("%w: %s in projection version %d, this build is version %d; start the build of that version, or fill a new generation of tables",
 				ErrGeneration, f.stream, version, Version)}
 		}
 		if created != f.created {
 			return false, f.recreated(created)
 		}
-		found = true
+		found = found || version == Version
 	}
 	return found, rows.Err()
 }
@@ -99,11 +99,11 @@ func (f *follower) start(ctx context.Context) (uint64, error) {
 	return uint64(hole), err
 }
 
-// journal returns an aggregate over the stream's journal rows, up to a sequence if one is given.
+// journal returns an aggregate over the stream's journal rows of this version, up to a sequence if one is given.
 func (f *follower) journal(ctx context.Context, aggregate string, upTo *uint64) (n uint64, err error) {
-	query, args := "SELECT "+aggregate+" FROM "+journal+" WHERE stream = $1", []any{f.stream}
+	query, args := "SELECT "+aggregate+" FROM "+journal+" WHERE stream = $1 AND projection_version = $2", []any{f.stream, uint32(Version)}
 	if upTo != nil {
-		query, args = query+" AND seq <= $2", append(args, *upTo)
+		query, args = query+" AND seq <= $3", append(args, *upTo)
 	}
 	if err := f.conn.QueryRow(ctx, query, args...).Scan(&n); err != nil {
 		return 0, fmt.Errorf("read journal: %w", err)

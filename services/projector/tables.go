@@ -26,6 +26,7 @@ type rows struct {
 	Cases        []caseRow        `table:"cases"`
 	CheckRounds  []checkRoundRow  `table:"check_rounds"`
 	HealthChecks []healthCheckRow `table:"health_checks"`
+	ChildEvents  []childEventRow  `table:"child_events"`
 	Journal      []journalRow     `table:"journal"` // last: see inserts
 }
 
@@ -72,6 +73,8 @@ type journalRow struct {
 	CasesRows        uint32     `ch:"cases_rows"`
 	CheckRoundsRows  uint32     `ch:"check_rounds_rows"`
 	HealthChecksRows uint32     `ch:"health_checks_rows"`
+	ChildEventsRows  uint32     `ch:"child_events_rows"`
+	Version          uint32     `ch:"projection_version"`
 }
 
 type factRow struct {
@@ -191,5 +194,31 @@ type healthCheckRow struct {
 	RuleVersion     string    `ch:"rule_version"`
 	AdmCode         string    `ch:"adm_code"`
 	CreditedOrg     string    `ch:"credited_org"`
+	times
+}
+
+type childEventRow struct {
+	place
+	State              string     `ch:"state"`
+	ChildID            string     `ch:"child_id"`
+	AdmCode            string     `ch:"adm_code"`
+	FromAdmCode        string     `ch:"from_adm_code"`
+	Category           string     `ch:"category"`
+	CategoryRule       string     `ch:"category_rule"`
+	StartedOn          *time.Time `ch:"started_on"`
+	EndedOn            *time.Time `ch:"ended_on"`
+	AgeBand            string     `ch:"age_band"`
+	WorkerID           string     `ch:"worker_id"`
+	WorkerRole         string     `ch:"worker_role"`
+	GuardianID         string     `ch:"guardian_id"`
+	Relation           string     `ch:"relation"`
+	ArrangementID      string     `ch:"arrangement_id"`
+	EndedArrangementID string     `ch:"ended_arrangement_id"`
+	CareType           string     `ch:"care_type"`
+	Institution        string     `ch:"institution"`
+	HouseholdID        string     `ch:"household_id"`
+	IntoChildID        string     `ch:"into_child_id"`
+	Reason             string     `ch:"reason"`
+	CreditedOrg        string     `ch:"credited_org"`
 	times
 }

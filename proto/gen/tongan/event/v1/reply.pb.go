@@ -90,9 +90,11 @@ type CommandReply struct {
 	// Ids of the events this command led to, in order; the same when the command is sent again.
 	EventIds []string `protobuf:"bytes,2,rep,name=event_ids,json=eventIds,proto3" json:"event_ids,omitempty"`
 	// Whether the command led to events; false means that it was already so.
-	Happened      bool `protobuf:"varint,3,opt,name=happened,proto3" json:"happened,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Happened bool `protobuf:"varint,3,opt,name=happened,proto3" json:"happened,omitempty"`
+	// Ids of others that may be the same (可能重复): a person has to look, nothing was merged.
+	PossibleDuplicates []string `protobuf:"bytes,4,rep,name=possible_duplicates,json=possibleDuplicates,proto3" json:"possible_duplicates,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *CommandReply) Reset() {
@@ -144,6 +146,13 @@ func (x *CommandReply) GetHappened() bool {
 		return x.Happened
 	}
 	return false
+}
+
+func (x *CommandReply) GetPossibleDuplicates() []string {
+	if x != nil {
+		return x.PossibleDuplicates
+	}
+	return nil
 }
 
 // DeadLetter points at a message that could not be processed (死信). It never holds a copy of the payload.
@@ -232,11 +241,12 @@ var File_tongan_event_v1_reply_proto protoreflect.FileDescriptor
 
 const file_tongan_event_v1_reply_proto_rawDesc = "" +
 	"\n" +
-	"\x1btongan/event/v1/reply.proto\x12\x0ftongan.event.v1\"c\n" +
+	"\x1btongan/event/v1/reply.proto\x12\x0ftongan.event.v1\"\x94\x01\n" +
 	"\fCommandReply\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x1b\n" +
 	"\tevent_ids\x18\x02 \x03(\tR\beventIds\x12\x1a\n" +
-	"\bhappened\x18\x03 \x01(\bR\bhappened\"\xaf\x01\n" +
+	"\bhappened\x18\x03 \x01(\bR\bhappened\x12/\n" +
+	"\x13possible_duplicates\x18\x04 \x03(\tR\x12possibleDuplicates\"\xaf\x01\n" +
 	"\n" +
 	"DeadLetter\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1a\n" +

@@ -154,7 +154,8 @@ func (x *Sealed) GetCiphertext() []byte {
 	return nil
 }
 
-// WrappedKey is one child's key, encrypted under the master key, as kept in stream TONGAN_KEYS (封装密钥).
+// WrappedKey is one child's key, encrypted under the master key, as kept in stream TONGAN_KEYS (封装密钥). Without ciphertext it says that
+// the key was destroyed, and that none is to be made in its place.
 type WrappedKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Which key this is.

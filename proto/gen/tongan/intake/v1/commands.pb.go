@@ -35,9 +35,17 @@ type RegisterChild struct {
 	// Opaque id of the responsible worker (责任人).
 	WorkerId string `protobuf:"bytes,4,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
 	// Personal details; sealed under the child's key before anything else happens.
-	Details       *ChildDetails `protobuf:"bytes,5,opt,name=details,proto3" json:"details,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Details *ChildDetails `protobuf:"bytes,5,opt,name=details,proto3" json:"details,omitempty"`
+	// First day in the category, in Asia/Shanghai, YYYY-MM-DD; the day of registration if it is left out.
+	CategoryStartedOn string `protobuf:"bytes,6,opt,name=category_started_on,json=categoryStartedOn,proto3" json:"category_started_on,omitempty"`
+	// What the category rests on.
+	CategoryRule CategoryRule `protobuf:"varint,7,opt,name=category_rule,json=categoryRule,proto3,enum=tongan.intake.v1.CategoryRule" json:"category_rule,omitempty"`
+	// The age on the day of registration, filled in by the service from the details. What a caller puts here is replaced.
+	AgeBand AgeBand `protobuf:"varint,8,opt,name=age_band,json=ageBand,proto3,enum=tongan.intake.v1.AgeBand" json:"age_band,omitempty"`
+	// The age on the first day in the category, filled in in the same way.
+	CategoryAgeBand AgeBand `protobuf:"varint,9,opt,name=category_age_band,json=categoryAgeBand,proto3,enum=tongan.intake.v1.AgeBand" json:"category_age_band,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *RegisterChild) Reset() {
@@ -103,6 +111,34 @@ func (x *RegisterChild) GetDetails() *ChildDetails {
 		return x.Details
 	}
 	return nil
+}
+
+func (x *RegisterChild) GetCategoryStartedOn() string {
+	if x != nil {
+		return x.CategoryStartedOn
+	}
+	return ""
+}
+
+func (x *RegisterChild) GetCategoryRule() CategoryRule {
+	if x != nil {
+		return x.CategoryRule
+	}
+	return CategoryRule_CATEGORY_RULE_UNSPECIFIED
+}
+
+func (x *RegisterChild) GetAgeBand() AgeBand {
+	if x != nil {
+		return x.AgeBand
+	}
+	return AgeBand_AGE_BAND_UNSPECIFIED
+}
+
+func (x *RegisterChild) GetCategoryAgeBand() AgeBand {
+	if x != nil {
+		return x.CategoryAgeBand
+	}
+	return AgeBand_AGE_BAND_UNSPECIFIED
 }
 
 // ReceiveHotlineContact records a contact at the 24-hour hotline (热线来电). Subject tongan.cmd.intake.contact.receive.
@@ -506,11 +542,1017 @@ func (x *CloseCase) GetCloseReason() CaseCloseReason {
 	return CaseCloseReason_CASE_CLOSE_REASON_UNSPECIFIED
 }
 
+// CorrectChild corrects the personal details of a child (更正信息). Subject
+// tongan.cmd.intake.child.correct.
+type CorrectChild struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The details as they are; sealed under the child's key. They replace the ones before.
+	Details *ChildDetails `protobuf:"bytes,3,opt,name=details,proto3" json:"details,omitempty"`
+	// The age on the day of the correction, filled in by the service from the details. What a caller puts here is replaced.
+	AgeBand       AgeBand `protobuf:"varint,4,opt,name=age_band,json=ageBand,proto3,enum=tongan.intake.v1.AgeBand" json:"age_band,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CorrectChild) Reset() {
+	*x = CorrectChild{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CorrectChild) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CorrectChild) ProtoMessage() {}
+
+func (x *CorrectChild) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CorrectChild.ProtoReflect.Descriptor instead.
+func (*CorrectChild) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CorrectChild) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *CorrectChild) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *CorrectChild) GetDetails() *ChildDetails {
+	if x != nil {
+		return x.Details
+	}
+	return nil
+}
+
+func (x *CorrectChild) GetAgeBand() AgeBand {
+	if x != nil {
+		return x.AgeBand
+	}
+	return AgeBand_AGE_BAND_UNSPECIFIED
+}
+
+// MoveChild says that a child lives in another district from a day on (迁移). Subject
+// tongan.cmd.intake.child.move.
+type MoveChild struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The district the child moves to, six digits of GB/T 2260.
+	ToAdmCode string `protobuf:"bytes,3,opt,name=to_adm_code,json=toAdmCode,proto3" json:"to_adm_code,omitempty"`
+	// First day there, in Asia/Shanghai, YYYY-MM-DD.
+	MovedOn       string `protobuf:"bytes,4,opt,name=moved_on,json=movedOn,proto3" json:"moved_on,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveChild) Reset() {
+	*x = MoveChild{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveChild) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveChild) ProtoMessage() {}
+
+func (x *MoveChild) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveChild.ProtoReflect.Descriptor instead.
+func (*MoveChild) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *MoveChild) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *MoveChild) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *MoveChild) GetToAdmCode() string {
+	if x != nil {
+		return x.ToAdmCode
+	}
+	return ""
+}
+
+func (x *MoveChild) GetMovedOn() string {
+	if x != nil {
+		return x.MovedOn
+	}
+	return ""
+}
+
+// DeregisterChild takes a child out of the registry; its history stays (注销). Subject
+// tongan.cmd.intake.child.deregister.
+type DeregisterChild struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Why.
+	DeregistrationReason DeregistrationReason `protobuf:"varint,3,opt,name=deregistration_reason,json=deregistrationReason,proto3,enum=tongan.intake.v1.DeregistrationReason" json:"deregistration_reason,omitempty"`
+	// Last day in the registry, in Asia/Shanghai, YYYY-MM-DD.
+	EndedOn       string `protobuf:"bytes,4,opt,name=ended_on,json=endedOn,proto3" json:"ended_on,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeregisterChild) Reset() {
+	*x = DeregisterChild{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeregisterChild) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeregisterChild) ProtoMessage() {}
+
+func (x *DeregisterChild) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeregisterChild.ProtoReflect.Descriptor instead.
+func (*DeregisterChild) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DeregisterChild) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *DeregisterChild) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *DeregisterChild) GetDeregistrationReason() DeregistrationReason {
+	if x != nil {
+		return x.DeregistrationReason
+	}
+	return DeregistrationReason_DEREGISTRATION_REASON_UNSPECIFIED
+}
+
+func (x *DeregisterChild) GetEndedOn() string {
+	if x != nil {
+		return x.EndedOn
+	}
+	return ""
+}
+
+// StartCategory says that a child is in a category from a day on; several at a time are possible (认定类别). Subject
+// tongan.cmd.intake.child.start-category.
+type StartCategory struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The category.
+	Category v1.PopulationCategory `protobuf:"varint,3,opt,name=category,proto3,enum=tongan.event.v1.PopulationCategory" json:"category,omitempty"`
+	// First day, in Asia/Shanghai, YYYY-MM-DD.
+	StartedOn string `protobuf:"bytes,4,opt,name=started_on,json=startedOn,proto3" json:"started_on,omitempty"`
+	// What it rests on.
+	CategoryRule CategoryRule `protobuf:"varint,5,opt,name=category_rule,json=categoryRule,proto3,enum=tongan.intake.v1.CategoryRule" json:"category_rule,omitempty"`
+	// The age on the first day, filled in by the service from the details. What a caller puts here is replaced.
+	AgeBand       AgeBand `protobuf:"varint,6,opt,name=age_band,json=ageBand,proto3,enum=tongan.intake.v1.AgeBand" json:"age_band,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartCategory) Reset() {
+	*x = StartCategory{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartCategory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartCategory) ProtoMessage() {}
+
+func (x *StartCategory) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartCategory.ProtoReflect.Descriptor instead.
+func (*StartCategory) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *StartCategory) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *StartCategory) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *StartCategory) GetCategory() v1.PopulationCategory {
+	if x != nil {
+		return x.Category
+	}
+	return v1.PopulationCategory(0)
+}
+
+func (x *StartCategory) GetStartedOn() string {
+	if x != nil {
+		return x.StartedOn
+	}
+	return ""
+}
+
+func (x *StartCategory) GetCategoryRule() CategoryRule {
+	if x != nil {
+		return x.CategoryRule
+	}
+	return CategoryRule_CATEGORY_RULE_UNSPECIFIED
+}
+
+func (x *StartCategory) GetAgeBand() AgeBand {
+	if x != nil {
+		return x.AgeBand
+	}
+	return AgeBand_AGE_BAND_UNSPECIFIED
+}
+
+// EndCategory says that a child is in a category no longer (取消类别). Subject
+// tongan.cmd.intake.child.end-category.
+type EndCategory struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The category.
+	Category v1.PopulationCategory `protobuf:"varint,3,opt,name=category,proto3,enum=tongan.event.v1.PopulationCategory" json:"category,omitempty"`
+	// Last day, in Asia/Shanghai, YYYY-MM-DD.
+	EndedOn       string `protobuf:"bytes,4,opt,name=ended_on,json=endedOn,proto3" json:"ended_on,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndCategory) Reset() {
+	*x = EndCategory{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndCategory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndCategory) ProtoMessage() {}
+
+func (x *EndCategory) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndCategory.ProtoReflect.Descriptor instead.
+func (*EndCategory) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *EndCategory) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *EndCategory) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *EndCategory) GetCategory() v1.PopulationCategory {
+	if x != nil {
+		return x.Category
+	}
+	return v1.PopulationCategory(0)
+}
+
+func (x *EndCategory) GetEndedOn() string {
+	if x != nil {
+		return x.EndedOn
+	}
+	return ""
+}
+
+// RecordGuardian enters a guardian of a child (登记监护人). Subject
+// tongan.cmd.intake.child.record-guardian.
+type RecordGuardian struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Opaque id of the guardian.
+	GuardianId string `protobuf:"bytes,3,opt,name=guardian_id,json=guardianId,proto3" json:"guardian_id,omitempty"`
+	// Who it is to the child.
+	Relation GuardianRelation `protobuf:"varint,4,opt,name=relation,proto3,enum=tongan.intake.v1.GuardianRelation" json:"relation,omitempty"`
+	// First day, in Asia/Shanghai, YYYY-MM-DD.
+	StartedOn string `protobuf:"bytes,5,opt,name=started_on,json=startedOn,proto3" json:"started_on,omitempty"`
+	// Who it is; sealed under the child's key.
+	Details       *GuardianDetails `protobuf:"bytes,6,opt,name=details,proto3" json:"details,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordGuardian) Reset() {
+	*x = RecordGuardian{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordGuardian) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordGuardian) ProtoMessage() {}
+
+func (x *RecordGuardian) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordGuardian.ProtoReflect.Descriptor instead.
+func (*RecordGuardian) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RecordGuardian) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *RecordGuardian) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *RecordGuardian) GetGuardianId() string {
+	if x != nil {
+		return x.GuardianId
+	}
+	return ""
+}
+
+func (x *RecordGuardian) GetRelation() GuardianRelation {
+	if x != nil {
+		return x.Relation
+	}
+	return GuardianRelation_GUARDIAN_RELATION_UNSPECIFIED
+}
+
+func (x *RecordGuardian) GetStartedOn() string {
+	if x != nil {
+		return x.StartedOn
+	}
+	return ""
+}
+
+func (x *RecordGuardian) GetDetails() *GuardianDetails {
+	if x != nil {
+		return x.Details
+	}
+	return nil
+}
+
+// EndGuardian says that somebody is the child's guardian no longer (监护终止). Subject
+// tongan.cmd.intake.child.end-guardian.
+type EndGuardian struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The guardian.
+	GuardianId string `protobuf:"bytes,3,opt,name=guardian_id,json=guardianId,proto3" json:"guardian_id,omitempty"`
+	// Last day, in Asia/Shanghai, YYYY-MM-DD.
+	EndedOn       string `protobuf:"bytes,4,opt,name=ended_on,json=endedOn,proto3" json:"ended_on,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndGuardian) Reset() {
+	*x = EndGuardian{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndGuardian) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndGuardian) ProtoMessage() {}
+
+func (x *EndGuardian) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndGuardian.ProtoReflect.Descriptor instead.
+func (*EndGuardian) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *EndGuardian) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *EndGuardian) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *EndGuardian) GetGuardianId() string {
+	if x != nil {
+		return x.GuardianId
+	}
+	return ""
+}
+
+func (x *EndGuardian) GetEndedOn() string {
+	if x != nil {
+		return x.EndedOn
+	}
+	return ""
+}
+
+// ArrangeCare says who cares for a child from a day on; the arrangement before ends (照料安排). Subject
+// tongan.cmd.intake.child.arrange-care.
+type ArrangeCare struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Opaque id of the arrangement.
+	ArrangementId string `protobuf:"bytes,3,opt,name=arrangement_id,json=arrangementId,proto3" json:"arrangement_id,omitempty"`
+	// How.
+	CareType CareType `protobuf:"varint,4,opt,name=care_type,json=careType,proto3,enum=tongan.intake.v1.CareType" json:"care_type,omitempty"`
+	// First day, in Asia/Shanghai, YYYY-MM-DD.
+	StartedOn string `protobuf:"bytes,5,opt,name=started_on,json=startedOn,proto3" json:"started_on,omitempty"`
+	// The guardian who cares, if it is one.
+	GuardianId string `protobuf:"bytes,6,opt,name=guardian_id,json=guardianId,proto3" json:"guardian_id,omitempty"`
+	// The institution that cares, if it is one.
+	CareInstitution string `protobuf:"bytes,7,opt,name=care_institution,json=careInstitution,proto3" json:"care_institution,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ArrangeCare) Reset() {
+	*x = ArrangeCare{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArrangeCare) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArrangeCare) ProtoMessage() {}
+
+func (x *ArrangeCare) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArrangeCare.ProtoReflect.Descriptor instead.
+func (*ArrangeCare) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ArrangeCare) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *ArrangeCare) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *ArrangeCare) GetArrangementId() string {
+	if x != nil {
+		return x.ArrangementId
+	}
+	return ""
+}
+
+func (x *ArrangeCare) GetCareType() CareType {
+	if x != nil {
+		return x.CareType
+	}
+	return CareType_CARE_TYPE_UNSPECIFIED
+}
+
+func (x *ArrangeCare) GetStartedOn() string {
+	if x != nil {
+		return x.StartedOn
+	}
+	return ""
+}
+
+func (x *ArrangeCare) GetGuardianId() string {
+	if x != nil {
+		return x.GuardianId
+	}
+	return ""
+}
+
+func (x *ArrangeCare) GetCareInstitution() string {
+	if x != nil {
+		return x.CareInstitution
+	}
+	return ""
+}
+
+// JoinHousehold puts a child into a household; children of one household are siblings or live as such (同户). Subject
+// tongan.cmd.intake.child.join-household.
+type JoinHousehold struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Opaque id of the household.
+	HouseholdId   string `protobuf:"bytes,3,opt,name=household_id,json=householdId,proto3" json:"household_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinHousehold) Reset() {
+	*x = JoinHousehold{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinHousehold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinHousehold) ProtoMessage() {}
+
+func (x *JoinHousehold) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinHousehold.ProtoReflect.Descriptor instead.
+func (*JoinHousehold) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *JoinHousehold) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *JoinHousehold) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *JoinHousehold) GetHouseholdId() string {
+	if x != nil {
+		return x.HouseholdId
+	}
+	return ""
+}
+
+// AssignWorker makes somebody responsible for a child from a day on (指定责任人). Subject
+// tongan.cmd.intake.child.assign-worker.
+type AssignWorker struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Opaque id of the worker.
+	WorkerId string `protobuf:"bytes,3,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// In which office.
+	WorkerRole WorkerRole `protobuf:"varint,4,opt,name=worker_role,json=workerRole,proto3,enum=tongan.intake.v1.WorkerRole" json:"worker_role,omitempty"`
+	// First day, in Asia/Shanghai, YYYY-MM-DD.
+	StartedOn string `protobuf:"bytes,5,opt,name=started_on,json=startedOn,proto3" json:"started_on,omitempty"`
+	// The revision of the child on which this was decided; another one is refused, and told who changed it.
+	SeenRevision  uint64 `protobuf:"varint,6,opt,name=seen_revision,json=seenRevision,proto3" json:"seen_revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AssignWorker) Reset() {
+	*x = AssignWorker{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AssignWorker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AssignWorker) ProtoMessage() {}
+
+func (x *AssignWorker) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AssignWorker.ProtoReflect.Descriptor instead.
+func (*AssignWorker) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *AssignWorker) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *AssignWorker) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *AssignWorker) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *AssignWorker) GetWorkerRole() WorkerRole {
+	if x != nil {
+		return x.WorkerRole
+	}
+	return WorkerRole_WORKER_ROLE_UNSPECIFIED
+}
+
+func (x *AssignWorker) GetStartedOn() string {
+	if x != nil {
+		return x.StartedOn
+	}
+	return ""
+}
+
+func (x *AssignWorker) GetSeenRevision() uint64 {
+	if x != nil {
+		return x.SeenRevision
+	}
+	return 0
+}
+
+// MergeChild says that an entry is a duplicate of another one (合并). The entry ends; the other one is untouched. Subject
+// tongan.cmd.intake.child.merge.
+type MergeChild struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The entry that stays.
+	IntoChildId   string `protobuf:"bytes,3,opt,name=into_child_id,json=intoChildId,proto3" json:"into_child_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MergeChild) Reset() {
+	*x = MergeChild{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MergeChild) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MergeChild) ProtoMessage() {}
+
+func (x *MergeChild) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MergeChild.ProtoReflect.Descriptor instead.
+func (*MergeChild) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *MergeChild) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *MergeChild) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *MergeChild) GetIntoChildId() string {
+	if x != nil {
+		return x.IntoChildId
+	}
+	return ""
+}
+
+// ForgetChild destroys what could tell who a child is: its key. Events and counts stay (删除个人信息). Subject
+// tongan.cmd.intake.child.forget.
+type ForgetChild struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Why it may be, as a code (依据), for example RETENTION_ENDED or GUARDIAN_REQUEST.
+	Basis         string `protobuf:"bytes,3,opt,name=basis,proto3" json:"basis,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetChild) Reset() {
+	*x = ForgetChild{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetChild) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetChild) ProtoMessage() {}
+
+func (x *ForgetChild) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetChild.ProtoReflect.Descriptor instead.
+func (*ForgetChild) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ForgetChild) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *ForgetChild) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *ForgetChild) GetBasis() string {
+	if x != nil {
+		return x.Basis
+	}
+	return ""
+}
+
+// ConfirmKeyDestruction notes that a forgotten child's key is destroyed. The service sends it to itself; nobody else can.
+type ConfirmKeyDestruction struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Id of the key.
+	KeyId         string `protobuf:"bytes,3,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmKeyDestruction) Reset() {
+	*x = ConfirmKeyDestruction{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmKeyDestruction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmKeyDestruction) ProtoMessage() {}
+
+func (x *ConfirmKeyDestruction) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmKeyDestruction.ProtoReflect.Descriptor instead.
+func (*ConfirmKeyDestruction) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ConfirmKeyDestruction) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *ConfirmKeyDestruction) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *ConfirmKeyDestruction) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
 var File_tongan_intake_v1_commands_proto protoreflect.FileDescriptor
 
 const file_tongan_intake_v1_commands_proto_rawDesc = "" +
 	"\n" +
-	"\x1ftongan/intake/v1/commands.proto\x12\x10tongan.intake.v1\x1a\x1bbuf/validate/validate.proto\x1a tongan/event/v1/provenance.proto\x1a\x1ctongan/intake/v1/types.proto\"\xda\x02\n" +
+	"\x1ftongan/intake/v1/commands.proto\x12\x10tongan.intake.v1\x1a\x1bbuf/validate/validate.proto\x1a tongan/event/v1/provenance.proto\x1a\x1ctongan/intake/v1/types.proto\"\x92\x05\n" +
 	"\rRegisterChild\x12C\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
@@ -519,7 +1561,11 @@ const file_tongan_intake_v1_commands_proto_rawDesc = "" +
 	"\bcategory\x18\x03 \x01(\x0e2#.tongan.event.v1.PopulationCategoryB\n" +
 	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\bcategory\x129\n" +
 	"\tworker_id\x18\x04 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\bworkerId\x12C\n" +
-	"\adetails\x18\x05 \x01(\v2\x1e.tongan.intake.v1.ChildDetailsB\t\xbaH\x03\xc8\x01\x01\x80\x01\x01R\adetails\"\xac\x03\n" +
+	"\adetails\x18\x05 \x01(\v2\x1e.tongan.intake.v1.ChildDetailsB\t\xbaH\x03\xc8\x01\x01\x80\x01\x01R\adetails\x12V\n" +
+	"\x13category_started_on\x18\x06 \x01(\tB&\xbaH#\xd8\x01\x01r\x1e2\x1c^[0-9]{4}-[0-9]{2}-[0-9]{2}$R\x11categoryStartedOn\x12M\n" +
+	"\rcategory_rule\x18\a \x01(\x0e2\x1e.tongan.intake.v1.CategoryRuleB\b\xbaH\x05\x82\x01\x02\x10\x01R\fcategoryRule\x12>\n" +
+	"\bage_band\x18\b \x01(\x0e2\x19.tongan.intake.v1.AgeBandB\b\xbaH\x05\x82\x01\x02\x10\x01R\aageBand\x12O\n" +
+	"\x11category_age_band\x18\t \x01(\x0e2\x19.tongan.intake.v1.AgeBandB\b\xbaH\x05\x82\x01\x02\x10\x01R\x0fcategoryAgeBand\"\xac\x03\n" +
 	"\x15ReceiveHotlineContact\x12C\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
@@ -566,7 +1612,119 @@ const file_tongan_intake_v1_commands_proto_rawDesc = "" +
 	"provenance\x125\n" +
 	"\acase_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x06caseId\x12P\n" +
 	"\fclose_reason\x18\x03 \x01(\x0e2!.tongan.intake.v1.CaseCloseReasonB\n" +
-	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\vcloseReasonB\xb7\x01\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\vcloseReason\"\x91\x02\n" +
+	"\fCorrectChild\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x127\n" +
+	"\bchild_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x12C\n" +
+	"\adetails\x18\x03 \x01(\v2\x1e.tongan.intake.v1.ChildDetailsB\t\xbaH\x03\xc8\x01\x01\x80\x01\x01R\adetails\x12>\n" +
+	"\bage_band\x18\x04 \x01(\x0e2\x19.tongan.intake.v1.AgeBandB\b\xbaH\x05\x82\x01\x02\x10\x01R\aageBand\"\xfc\x01\n" +
+	"\tMoveChild\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x127\n" +
+	"\bchild_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x121\n" +
+	"\vto_adm_code\x18\x03 \x01(\tB\x11\xbaH\x0er\f2\n" +
+	"^[0-9]{6}$R\ttoAdmCode\x12>\n" +
+	"\bmoved_on\x18\x04 \x01(\tB#\xbaH r\x1e2\x1c^[0-9]{4}-[0-9]{2}-[0-9]{2}$R\amovedOn\"\xb8\x02\n" +
+	"\x0fDeregisterChild\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x127\n" +
+	"\bchild_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x12g\n" +
+	"\x15deregistration_reason\x18\x03 \x01(\x0e2&.tongan.intake.v1.DeregistrationReasonB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x14deregistrationReason\x12>\n" +
+	"\bended_on\x18\x04 \x01(\tB#\xbaH r\x1e2\x1c^[0-9]{4}-[0-9]{2}-[0-9]{2}$R\aendedOn\"\xad\x03\n" +
+	"\rStartCategory\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x127\n" +
+	"\bchild_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x12K\n" +
+	"\bcategory\x18\x03 \x01(\x0e2#.tongan.event.v1.PopulationCategoryB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\bcategory\x12B\n" +
+	"\n" +
+	"started_on\x18\x04 \x01(\tB#\xbaH r\x1e2\x1c^[0-9]{4}-[0-9]{2}-[0-9]{2}$R\tstartedOn\x12M\n" +
+	"\rcategory_rule\x18\x05 \x01(\x0e2\x1e.tongan.intake.v1.CategoryRuleB\b\xbaH\x05\x82\x01\x02\x10\x01R\fcategoryRule\x12>\n" +
+	"\bage_band\x18\x06 \x01(\x0e2\x19.tongan.intake.v1.AgeBandB\b\xbaH\x05\x82\x01\x02\x10\x01R\aageBand\"\x98\x02\n" +
+	"\vEndCategory\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x127\n" +
+	"\bchild_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x12K\n" +
+	"\bcategory\x18\x03 \x01(\x0e2#.tongan.event.v1.PopulationCategoryB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\bcategory\x12>\n" +
+	"\bended_on\x18\x04 \x01(\tB#\xbaH r\x1e2\x1c^[0-9]{4}-[0-9]{2}-[0-9]{2}$R\aendedOn\"\xa5\x03\n" +
+	"\x0eRecordGuardian\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x127\n" +
+	"\bchild_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x12=\n" +
+	"\vguardian_id\x18\x03 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\n" +
+	"guardianId\x12J\n" +
+	"\brelation\x18\x04 \x01(\x0e2\".tongan.intake.v1.GuardianRelationB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\brelation\x12B\n" +
+	"\n" +
+	"started_on\x18\x05 \x01(\tB#\xbaH r\x1e2\x1c^[0-9]{4}-[0-9]{2}-[0-9]{2}$R\tstartedOn\x12F\n" +
+	"\adetails\x18\x06 \x01(\v2!.tongan.intake.v1.GuardianDetailsB\t\xbaH\x03\xc8\x01\x01\x80\x01\x01R\adetails\"\x8a\x02\n" +
+	"\vEndGuardian\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x127\n" +
+	"\bchild_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x12=\n" +
+	"\vguardian_id\x18\x03 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\n" +
+	"guardianId\x12>\n" +
+	"\bended_on\x18\x04 \x01(\tB#\xbaH r\x1e2\x1c^[0-9]{4}-[0-9]{2}-[0-9]{2}$R\aendedOn\"\xe7\x03\n" +
+	"\vArrangeCare\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x127\n" +
+	"\bchild_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x12C\n" +
+	"\x0earrangement_id\x18\x03 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\rarrangementId\x12C\n" +
+	"\tcare_type\x18\x04 \x01(\x0e2\x1a.tongan.intake.v1.CareTypeB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\bcareType\x12B\n" +
+	"\n" +
+	"started_on\x18\x05 \x01(\tB#\xbaH r\x1e2\x1c^[0-9]{4}-[0-9]{2}-[0-9]{2}$R\tstartedOn\x12@\n" +
+	"\vguardian_id\x18\x06 \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^[A-Za-z0-9_-]{1,64}$R\n" +
+	"guardianId\x12J\n" +
+	"\x10care_institution\x18\a \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x0fcareInstitution\"\xce\x01\n" +
+	"\rJoinHousehold\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x127\n" +
+	"\bchild_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x12?\n" +
+	"\fhousehold_id\x18\x03 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\vhouseholdId\"\x84\x03\n" +
+	"\fAssignWorker\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x127\n" +
+	"\bchild_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x129\n" +
+	"\tworker_id\x18\x03 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\bworkerId\x12I\n" +
+	"\vworker_role\x18\x04 \x01(\x0e2\x1c.tongan.intake.v1.WorkerRoleB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\n" +
+	"workerRole\x12B\n" +
+	"\n" +
+	"started_on\x18\x05 \x01(\tB#\xbaH r\x1e2\x1c^[0-9]{4}-[0-9]{2}-[0-9]{2}$R\tstartedOn\x12,\n" +
+	"\rseen_revision\x18\x06 \x01(\x04B\a\xbaH\x042\x02 \x00R\fseenRevision\"\xcc\x01\n" +
+	"\n" +
+	"MergeChild\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x127\n" +
+	"\bchild_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x12@\n" +
+	"\rinto_child_id\x18\x03 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\vintoChildId\"\xc0\x01\n" +
+	"\vForgetChild\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x127\n" +
+	"\bchild_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x123\n" +
+	"\x05basis\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[A-Z][A-Z0-9_]{0,63}$R\x05basis\"\xcb\x01\n" +
+	"\x15ConfirmKeyDestruction\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x127\n" +
+	"\bchild_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x124\n" +
+	"\x06key_id\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[A-Za-z0-9_-]{1,128}$R\x05keyIdB\xb7\x01\n" +
 	"\x14com.tongan.intake.v1B\rCommandsProtoP\x01Z.tongan.dev/proto/gen/tongan/intake/v1;intakev1\xa2\x02\x03TIX\xaa\x02\x10Tongan.Intake.V1\xca\x02\x10Tongan\\Intake\\V1\xe2\x02\x1cTongan\\Intake\\V1\\GPBMetadata\xea\x02\x12Tongan::Intake::V1b\x06proto3"
 
 var (
@@ -581,7 +1739,7 @@ func file_tongan_intake_v1_commands_proto_rawDescGZIP() []byte {
 	return file_tongan_intake_v1_commands_proto_rawDescData
 }
 
-var file_tongan_intake_v1_commands_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_tongan_intake_v1_commands_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_tongan_intake_v1_commands_proto_goTypes = []any{
 	(*RegisterChild)(nil),         // 0: tongan.intake.v1.RegisterChild
 	(*ReceiveHotlineContact)(nil), // 1: tongan.intake.v1.ReceiveHotlineContact
@@ -589,40 +1747,87 @@ var file_tongan_intake_v1_commands_proto_goTypes = []any{
 	(*FlagCaseSpecial)(nil),       // 3: tongan.intake.v1.FlagCaseSpecial
 	(*RecordFollowUp)(nil),        // 4: tongan.intake.v1.RecordFollowUp
 	(*CloseCase)(nil),             // 5: tongan.intake.v1.CloseCase
-	(*v1.Provenance)(nil),         // 6: tongan.event.v1.Provenance
-	(v1.PopulationCategory)(0),    // 7: tongan.event.v1.PopulationCategory
-	(*ChildDetails)(nil),          // 8: tongan.intake.v1.ChildDetails
-	(HotlineChannel)(0),           // 9: tongan.intake.v1.HotlineChannel
-	(ContactType)(0),              // 10: tongan.intake.v1.ContactType
-	(*ContactDetails)(nil),        // 11: tongan.intake.v1.ContactDetails
-	(GuardianshipGapCause)(0),     // 12: tongan.intake.v1.GuardianshipGapCause
-	(*CaseNote)(nil),              // 13: tongan.intake.v1.CaseNote
-	(FollowUpChannel)(0),          // 14: tongan.intake.v1.FollowUpChannel
-	(CaseCloseReason)(0),          // 15: tongan.intake.v1.CaseCloseReason
+	(*CorrectChild)(nil),          // 6: tongan.intake.v1.CorrectChild
+	(*MoveChild)(nil),             // 7: tongan.intake.v1.MoveChild
+	(*DeregisterChild)(nil),       // 8: tongan.intake.v1.DeregisterChild
+	(*StartCategory)(nil),         // 9: tongan.intake.v1.StartCategory
+	(*EndCategory)(nil),           // 10: tongan.intake.v1.EndCategory
+	(*RecordGuardian)(nil),        // 11: tongan.intake.v1.RecordGuardian
+	(*EndGuardian)(nil),           // 12: tongan.intake.v1.EndGuardian
+	(*ArrangeCare)(nil),           // 13: tongan.intake.v1.ArrangeCare
+	(*JoinHousehold)(nil),         // 14: tongan.intake.v1.JoinHousehold
+	(*AssignWorker)(nil),          // 15: tongan.intake.v1.AssignWorker
+	(*MergeChild)(nil),            // 16: tongan.intake.v1.MergeChild
+	(*ForgetChild)(nil),           // 17: tongan.intake.v1.ForgetChild
+	(*ConfirmKeyDestruction)(nil), // 18: tongan.intake.v1.ConfirmKeyDestruction
+	(*v1.Provenance)(nil),         // 19: tongan.event.v1.Provenance
+	(v1.PopulationCategory)(0),    // 20: tongan.event.v1.PopulationCategory
+	(*ChildDetails)(nil),          // 21: tongan.intake.v1.ChildDetails
+	(CategoryRule)(0),             // 22: tongan.intake.v1.CategoryRule
+	(AgeBand)(0),                  // 23: tongan.intake.v1.AgeBand
+	(HotlineChannel)(0),           // 24: tongan.intake.v1.HotlineChannel
+	(ContactType)(0),              // 25: tongan.intake.v1.ContactType
+	(*ContactDetails)(nil),        // 26: tongan.intake.v1.ContactDetails
+	(GuardianshipGapCause)(0),     // 27: tongan.intake.v1.GuardianshipGapCause
+	(*CaseNote)(nil),              // 28: tongan.intake.v1.CaseNote
+	(FollowUpChannel)(0),          // 29: tongan.intake.v1.FollowUpChannel
+	(CaseCloseReason)(0),          // 30: tongan.intake.v1.CaseCloseReason
+	(DeregistrationReason)(0),     // 31: tongan.intake.v1.DeregistrationReason
+	(GuardianRelation)(0),         // 32: tongan.intake.v1.GuardianRelation
+	(*GuardianDetails)(nil),       // 33: tongan.intake.v1.GuardianDetails
+	(CareType)(0),                 // 34: tongan.intake.v1.CareType
+	(WorkerRole)(0),               // 35: tongan.intake.v1.WorkerRole
 }
 var file_tongan_intake_v1_commands_proto_depIdxs = []int32{
-	6,  // 0: tongan.intake.v1.RegisterChild.provenance:type_name -> tongan.event.v1.Provenance
-	7,  // 1: tongan.intake.v1.RegisterChild.category:type_name -> tongan.event.v1.PopulationCategory
-	8,  // 2: tongan.intake.v1.RegisterChild.details:type_name -> tongan.intake.v1.ChildDetails
-	6,  // 3: tongan.intake.v1.ReceiveHotlineContact.provenance:type_name -> tongan.event.v1.Provenance
-	9,  // 4: tongan.intake.v1.ReceiveHotlineContact.channel:type_name -> tongan.intake.v1.HotlineChannel
-	10, // 5: tongan.intake.v1.ReceiveHotlineContact.contact_type:type_name -> tongan.intake.v1.ContactType
-	11, // 6: tongan.intake.v1.ReceiveHotlineContact.details:type_name -> tongan.intake.v1.ContactDetails
-	6,  // 7: tongan.intake.v1.OpenCase.provenance:type_name -> tongan.event.v1.Provenance
-	7,  // 8: tongan.intake.v1.OpenCase.category:type_name -> tongan.event.v1.PopulationCategory
-	12, // 9: tongan.intake.v1.OpenCase.gap_cause:type_name -> tongan.intake.v1.GuardianshipGapCause
-	13, // 10: tongan.intake.v1.OpenCase.note:type_name -> tongan.intake.v1.CaseNote
-	6,  // 11: tongan.intake.v1.FlagCaseSpecial.provenance:type_name -> tongan.event.v1.Provenance
-	6,  // 12: tongan.intake.v1.RecordFollowUp.provenance:type_name -> tongan.event.v1.Provenance
-	14, // 13: tongan.intake.v1.RecordFollowUp.channel:type_name -> tongan.intake.v1.FollowUpChannel
-	13, // 14: tongan.intake.v1.RecordFollowUp.note:type_name -> tongan.intake.v1.CaseNote
-	6,  // 15: tongan.intake.v1.CloseCase.provenance:type_name -> tongan.event.v1.Provenance
-	15, // 16: tongan.intake.v1.CloseCase.close_reason:type_name -> tongan.intake.v1.CaseCloseReason
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	19, // 0: tongan.intake.v1.RegisterChild.provenance:type_name -> tongan.event.v1.Provenance
+	20, // 1: tongan.intake.v1.RegisterChild.category:type_name -> tongan.event.v1.PopulationCategory
+	21, // 2: tongan.intake.v1.RegisterChild.details:type_name -> tongan.intake.v1.ChildDetails
+	22, // 3: tongan.intake.v1.RegisterChild.category_rule:type_name -> tongan.intake.v1.CategoryRule
+	23, // 4: tongan.intake.v1.RegisterChild.age_band:type_name -> tongan.intake.v1.AgeBand
+	23, // 5: tongan.intake.v1.RegisterChild.category_age_band:type_name -> tongan.intake.v1.AgeBand
+	19, // 6: tongan.intake.v1.ReceiveHotlineContact.provenance:type_name -> tongan.event.v1.Provenance
+	24, // 7: tongan.intake.v1.ReceiveHotlineContact.channel:type_name -> tongan.intake.v1.HotlineChannel
+	25, // 8: tongan.intake.v1.ReceiveHotlineContact.contact_type:type_name -> tongan.intake.v1.ContactType
+	26, // 9: tongan.intake.v1.ReceiveHotlineContact.details:type_name -> tongan.intake.v1.ContactDetails
+	19, // 10: tongan.intake.v1.OpenCase.provenance:type_name -> tongan.event.v1.Provenance
+	20, // 11: tongan.intake.v1.OpenCase.category:type_name -> tongan.event.v1.PopulationCategory
+	27, // 12: tongan.intake.v1.OpenCase.gap_cause:type_name -> tongan.intake.v1.GuardianshipGapCause
+	28, // 13: tongan.intake.v1.OpenCase.note:type_name -> tongan.intake.v1.CaseNote
+	19, // 14: tongan.intake.v1.FlagCaseSpecial.provenance:type_name -> tongan.event.v1.Provenance
+	19, // 15: tongan.intake.v1.RecordFollowUp.provenance:type_name -> tongan.event.v1.Provenance
+	29, // 16: tongan.intake.v1.RecordFollowUp.channel:type_name -> tongan.intake.v1.FollowUpChannel
+	28, // 17: tongan.intake.v1.RecordFollowUp.note:type_name -> tongan.intake.v1.CaseNote
+	19, // 18: tongan.intake.v1.CloseCase.provenance:type_name -> tongan.event.v1.Provenance
+	30, // 19: tongan.intake.v1.CloseCase.close_reason:type_name -> tongan.intake.v1.CaseCloseReason
+	19, // 20: tongan.intake.v1.CorrectChild.provenance:type_name -> tongan.event.v1.Provenance
+	21, // 21: tongan.intake.v1.CorrectChild.details:type_name -> tongan.intake.v1.ChildDetails
+	23, // 22: tongan.intake.v1.CorrectChild.age_band:type_name -> tongan.intake.v1.AgeBand
+	19, // 23: tongan.intake.v1.MoveChild.provenance:type_name -> tongan.event.v1.Provenance
+	19, // 24: tongan.intake.v1.DeregisterChild.provenance:type_name -> tongan.event.v1.Provenance
+	31, // 25: tongan.intake.v1.DeregisterChild.deregistration_reason:type_name -> tongan.intake.v1.DeregistrationReason
+	19, // 26: tongan.intake.v1.StartCategory.provenance:type_name -> tongan.event.v1.Provenance
+	20, // 27: tongan.intake.v1.StartCategory.category:type_name -> tongan.event.v1.PopulationCategory
+	22, // 28: tongan.intake.v1.StartCategory.category_rule:type_name -> tongan.intake.v1.CategoryRule
+	23, // 29: tongan.intake.v1.StartCategory.age_band:type_name -> tongan.intake.v1.AgeBand
+	19, // 30: tongan.intake.v1.EndCategory.provenance:type_name -> tongan.event.v1.Provenance
+	20, // 31: tongan.intake.v1.EndCategory.category:type_name -> tongan.event.v1.PopulationCategory
+	19, // 32: tongan.intake.v1.RecordGuardian.provenance:type_name -> tongan.event.v1.Provenance
+	32, // 33: tongan.intake.v1.RecordGuardian.relation:type_name -> tongan.intake.v1.GuardianRelation
+	33, // 34: tongan.intake.v1.RecordGuardian.details:type_name -> tongan.intake.v1.GuardianDetails
+	19, // 35: tongan.intake.v1.EndGuardian.provenance:type_name -> tongan.event.v1.Provenance
+	19, // 36: tongan.intake.v1.ArrangeCare.provenance:type_name -> tongan.event.v1.Provenance
+	34, // 37: tongan.intake.v1.ArrangeCare.care_type:type_name -> tongan.intake.v1.CareType
+	19, // 38: tongan.intake.v1.JoinHousehold.provenance:type_name -> tongan.event.v1.Provenance
+	19, // 39: tongan.intake.v1.AssignWorker.provenance:type_name -> tongan.event.v1.Provenance
+	35, // 40: tongan.intake.v1.AssignWorker.worker_role:type_name -> tongan.intake.v1.WorkerRole
+	19, // 41: tongan.intake.v1.MergeChild.provenance:type_name -> tongan.event.v1.Provenance
+	19, // 42: tongan.intake.v1.ForgetChild.provenance:type_name -> tongan.event.v1.Provenance
+	19, // 43: tongan.intake.v1.ConfirmKeyDestruction.provenance:type_name -> tongan.event.v1.Provenance
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_tongan_intake_v1_commands_proto_init() }
@@ -637,7 +1842,7 @@ func file_tongan_intake_v1_commands_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tongan_intake_v1_commands_proto_rawDesc), len(file_tongan_intake_v1_commands_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -34,7 +34,13 @@ type ChildRegistered struct {
 	// Opaque id of the responsible worker (责任人).
 	WorkerId string `protobuf:"bytes,4,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
 	// A sealed tongan.intake.v1.ChildDetails.
-	Details       *v1.Sealed `protobuf:"bytes,5,opt,name=details,proto3" json:"details,omitempty"`
+	Details *v1.Sealed `protobuf:"bytes,5,opt,name=details,proto3" json:"details,omitempty"`
+	// First day in the category, in Asia/Shanghai, YYYY-MM-DD; empty in events of before, where it is the day of registration.
+	CategoryStartedOn string `protobuf:"bytes,6,opt,name=category_started_on,json=categoryStartedOn,proto3" json:"category_started_on,omitempty"`
+	// What the category rests on.
+	CategoryRule CategoryRule `protobuf:"varint,7,opt,name=category_rule,json=categoryRule,proto3,enum=tongan.intake.v1.CategoryRule" json:"category_rule,omitempty"`
+	// The age on the day of registration.
+	AgeBand       AgeBand `protobuf:"varint,8,opt,name=age_band,json=ageBand,proto3,enum=tongan.intake.v1.AgeBand" json:"age_band,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -102,6 +108,27 @@ func (x *ChildRegistered) GetDetails() *v1.Sealed {
 		return x.Details
 	}
 	return nil
+}
+
+func (x *ChildRegistered) GetCategoryStartedOn() string {
+	if x != nil {
+		return x.CategoryStartedOn
+	}
+	return ""
+}
+
+func (x *ChildRegistered) GetCategoryRule() CategoryRule {
+	if x != nil {
+		return x.CategoryRule
+	}
+	return CategoryRule_CATEGORY_RULE_UNSPECIFIED
+}
+
+func (x *ChildRegistered) GetAgeBand() AgeBand {
+	if x != nil {
+		return x.AgeBand
+	}
+	return AgeBand_AGE_BAND_UNSPECIFIED
 }
 
 // HotlineContactReceived says that somebody reached the hotline (热线已接).
@@ -622,11 +649,1023 @@ func (x *CaseClosed) GetSpecial() bool {
 	return false
 }
 
+// ChildCorrected says that a child's personal details were corrected (已更正).
+type ChildCorrected struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// A sealed tongan.intake.v1.ChildDetails.
+	Details *v1.Sealed `protobuf:"bytes,3,opt,name=details,proto3" json:"details,omitempty"`
+	// The age on the day of the correction.
+	AgeBand       AgeBand `protobuf:"varint,4,opt,name=age_band,json=ageBand,proto3,enum=tongan.intake.v1.AgeBand" json:"age_band,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChildCorrected) Reset() {
+	*x = ChildCorrected{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChildCorrected) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChildCorrected) ProtoMessage() {}
+
+func (x *ChildCorrected) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChildCorrected.ProtoReflect.Descriptor instead.
+func (*ChildCorrected) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ChildCorrected) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *ChildCorrected) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *ChildCorrected) GetDetails() *v1.Sealed {
+	if x != nil {
+		return x.Details
+	}
+	return nil
+}
+
+func (x *ChildCorrected) GetAgeBand() AgeBand {
+	if x != nil {
+		return x.AgeBand
+	}
+	return AgeBand_AGE_BAND_UNSPECIFIED
+}
+
+// ChildMoved says that a child lives in another district (已迁移).
+type ChildMoved struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The district before.
+	FromAdmCode string `protobuf:"bytes,3,opt,name=from_adm_code,json=fromAdmCode,proto3" json:"from_adm_code,omitempty"`
+	// The district now.
+	ToAdmCode string `protobuf:"bytes,4,opt,name=to_adm_code,json=toAdmCode,proto3" json:"to_adm_code,omitempty"`
+	// First day there, in Asia/Shanghai, YYYY-MM-DD.
+	MovedOn       string `protobuf:"bytes,5,opt,name=moved_on,json=movedOn,proto3" json:"moved_on,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChildMoved) Reset() {
+	*x = ChildMoved{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChildMoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChildMoved) ProtoMessage() {}
+
+func (x *ChildMoved) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChildMoved.ProtoReflect.Descriptor instead.
+func (*ChildMoved) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ChildMoved) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *ChildMoved) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *ChildMoved) GetFromAdmCode() string {
+	if x != nil {
+		return x.FromAdmCode
+	}
+	return ""
+}
+
+func (x *ChildMoved) GetToAdmCode() string {
+	if x != nil {
+		return x.ToAdmCode
+	}
+	return ""
+}
+
+func (x *ChildMoved) GetMovedOn() string {
+	if x != nil {
+		return x.MovedOn
+	}
+	return ""
+}
+
+// ChildDeregistered says that a child left the registry (已注销).
+type ChildDeregistered struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Why.
+	DeregistrationReason DeregistrationReason `protobuf:"varint,3,opt,name=deregistration_reason,json=deregistrationReason,proto3,enum=tongan.intake.v1.DeregistrationReason" json:"deregistration_reason,omitempty"`
+	// Last day in the registry, in Asia/Shanghai, YYYY-MM-DD.
+	EndedOn       string `protobuf:"bytes,4,opt,name=ended_on,json=endedOn,proto3" json:"ended_on,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChildDeregistered) Reset() {
+	*x = ChildDeregistered{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChildDeregistered) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChildDeregistered) ProtoMessage() {}
+
+func (x *ChildDeregistered) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChildDeregistered.ProtoReflect.Descriptor instead.
+func (*ChildDeregistered) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ChildDeregistered) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *ChildDeregistered) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *ChildDeregistered) GetDeregistrationReason() DeregistrationReason {
+	if x != nil {
+		return x.DeregistrationReason
+	}
+	return DeregistrationReason_DEREGISTRATION_REASON_UNSPECIFIED
+}
+
+func (x *ChildDeregistered) GetEndedOn() string {
+	if x != nil {
+		return x.EndedOn
+	}
+	return ""
+}
+
+// CategoryStarted says that a child is in a category from a day on (类别已认定).
+type CategoryStarted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The category.
+	Category v1.PopulationCategory `protobuf:"varint,3,opt,name=category,proto3,enum=tongan.event.v1.PopulationCategory" json:"category,omitempty"`
+	// First day, in Asia/Shanghai, YYYY-MM-DD.
+	StartedOn string `protobuf:"bytes,4,opt,name=started_on,json=startedOn,proto3" json:"started_on,omitempty"`
+	// What it rests on.
+	CategoryRule  CategoryRule `protobuf:"varint,5,opt,name=category_rule,json=categoryRule,proto3,enum=tongan.intake.v1.CategoryRule" json:"category_rule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CategoryStarted) Reset() {
+	*x = CategoryStarted{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CategoryStarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CategoryStarted) ProtoMessage() {}
+
+func (x *CategoryStarted) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CategoryStarted.ProtoReflect.Descriptor instead.
+func (*CategoryStarted) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CategoryStarted) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *CategoryStarted) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *CategoryStarted) GetCategory() v1.PopulationCategory {
+	if x != nil {
+		return x.Category
+	}
+	return v1.PopulationCategory(0)
+}
+
+func (x *CategoryStarted) GetStartedOn() string {
+	if x != nil {
+		return x.StartedOn
+	}
+	return ""
+}
+
+func (x *CategoryStarted) GetCategoryRule() CategoryRule {
+	if x != nil {
+		return x.CategoryRule
+	}
+	return CategoryRule_CATEGORY_RULE_UNSPECIFIED
+}
+
+// CategoryEnded says that a child is in a category no longer (类别已取消).
+type CategoryEnded struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The category.
+	Category v1.PopulationCategory `protobuf:"varint,3,opt,name=category,proto3,enum=tongan.event.v1.PopulationCategory" json:"category,omitempty"`
+	// The first day of the membership that ends, restated, in Asia/Shanghai, YYYY-MM-DD.
+	StartedOn string `protobuf:"bytes,4,opt,name=started_on,json=startedOn,proto3" json:"started_on,omitempty"`
+	// Last day, in Asia/Shanghai, YYYY-MM-DD.
+	EndedOn       string `protobuf:"bytes,5,opt,name=ended_on,json=endedOn,proto3" json:"ended_on,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CategoryEnded) Reset() {
+	*x = CategoryEnded{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CategoryEnded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CategoryEnded) ProtoMessage() {}
+
+func (x *CategoryEnded) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CategoryEnded.ProtoReflect.Descriptor instead.
+func (*CategoryEnded) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CategoryEnded) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *CategoryEnded) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *CategoryEnded) GetCategory() v1.PopulationCategory {
+	if x != nil {
+		return x.Category
+	}
+	return v1.PopulationCategory(0)
+}
+
+func (x *CategoryEnded) GetStartedOn() string {
+	if x != nil {
+		return x.StartedOn
+	}
+	return ""
+}
+
+func (x *CategoryEnded) GetEndedOn() string {
+	if x != nil {
+		return x.EndedOn
+	}
+	return ""
+}
+
+// GuardianRecorded says that a child has a guardian (监护人已登记).
+type GuardianRecorded struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Opaque id of the guardian.
+	GuardianId string `protobuf:"bytes,3,opt,name=guardian_id,json=guardianId,proto3" json:"guardian_id,omitempty"`
+	// Who it is to the child.
+	Relation GuardianRelation `protobuf:"varint,4,opt,name=relation,proto3,enum=tongan.intake.v1.GuardianRelation" json:"relation,omitempty"`
+	// First day, in Asia/Shanghai, YYYY-MM-DD.
+	StartedOn string `protobuf:"bytes,5,opt,name=started_on,json=startedOn,proto3" json:"started_on,omitempty"`
+	// A sealed tongan.intake.v1.GuardianDetails, under the child's key.
+	Details       *v1.Sealed `protobuf:"bytes,6,opt,name=details,proto3" json:"details,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GuardianRecorded) Reset() {
+	*x = GuardianRecorded{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GuardianRecorded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GuardianRecorded) ProtoMessage() {}
+
+func (x *GuardianRecorded) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GuardianRecorded.ProtoReflect.Descriptor instead.
+func (*GuardianRecorded) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GuardianRecorded) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *GuardianRecorded) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *GuardianRecorded) GetGuardianId() string {
+	if x != nil {
+		return x.GuardianId
+	}
+	return ""
+}
+
+func (x *GuardianRecorded) GetRelation() GuardianRelation {
+	if x != nil {
+		return x.Relation
+	}
+	return GuardianRelation_GUARDIAN_RELATION_UNSPECIFIED
+}
+
+func (x *GuardianRecorded) GetStartedOn() string {
+	if x != nil {
+		return x.StartedOn
+	}
+	return ""
+}
+
+func (x *GuardianRecorded) GetDetails() *v1.Sealed {
+	if x != nil {
+		return x.Details
+	}
+	return nil
+}
+
+// GuardianEnded says that somebody is the child's guardian no longer (监护已终止).
+type GuardianEnded struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The guardian.
+	GuardianId string `protobuf:"bytes,3,opt,name=guardian_id,json=guardianId,proto3" json:"guardian_id,omitempty"`
+	// Last day, in Asia/Shanghai, YYYY-MM-DD.
+	EndedOn       string `protobuf:"bytes,4,opt,name=ended_on,json=endedOn,proto3" json:"ended_on,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GuardianEnded) Reset() {
+	*x = GuardianEnded{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GuardianEnded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GuardianEnded) ProtoMessage() {}
+
+func (x *GuardianEnded) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GuardianEnded.ProtoReflect.Descriptor instead.
+func (*GuardianEnded) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *GuardianEnded) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *GuardianEnded) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *GuardianEnded) GetGuardianId() string {
+	if x != nil {
+		return x.GuardianId
+	}
+	return ""
+}
+
+func (x *GuardianEnded) GetEndedOn() string {
+	if x != nil {
+		return x.EndedOn
+	}
+	return ""
+}
+
+// CareArranged says who cares for a child from a day on (照料已安排).
+type CareArranged struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Opaque id of the arrangement.
+	ArrangementId string `protobuf:"bytes,3,opt,name=arrangement_id,json=arrangementId,proto3" json:"arrangement_id,omitempty"`
+	// How.
+	CareType CareType `protobuf:"varint,4,opt,name=care_type,json=careType,proto3,enum=tongan.intake.v1.CareType" json:"care_type,omitempty"`
+	// First day, in Asia/Shanghai, YYYY-MM-DD.
+	StartedOn string `protobuf:"bytes,5,opt,name=started_on,json=startedOn,proto3" json:"started_on,omitempty"`
+	// The guardian who cares, if it is one.
+	GuardianId string `protobuf:"bytes,6,opt,name=guardian_id,json=guardianId,proto3" json:"guardian_id,omitempty"`
+	// The institution that cares, if it is one.
+	CareInstitution string `protobuf:"bytes,7,opt,name=care_institution,json=careInstitution,proto3" json:"care_institution,omitempty"`
+	// The arrangement that ended with it the day before, if there was one.
+	EndedArrangementId string `protobuf:"bytes,8,opt,name=ended_arrangement_id,json=endedArrangementId,proto3" json:"ended_arrangement_id,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *CareArranged) Reset() {
+	*x = CareArranged{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CareArranged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CareArranged) ProtoMessage() {}
+
+func (x *CareArranged) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CareArranged.ProtoReflect.Descriptor instead.
+func (*CareArranged) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CareArranged) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *CareArranged) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *CareArranged) GetArrangementId() string {
+	if x != nil {
+		return x.ArrangementId
+	}
+	return ""
+}
+
+func (x *CareArranged) GetCareType() CareType {
+	if x != nil {
+		return x.CareType
+	}
+	return CareType_CARE_TYPE_UNSPECIFIED
+}
+
+func (x *CareArranged) GetStartedOn() string {
+	if x != nil {
+		return x.StartedOn
+	}
+	return ""
+}
+
+func (x *CareArranged) GetGuardianId() string {
+	if x != nil {
+		return x.GuardianId
+	}
+	return ""
+}
+
+func (x *CareArranged) GetCareInstitution() string {
+	if x != nil {
+		return x.CareInstitution
+	}
+	return ""
+}
+
+func (x *CareArranged) GetEndedArrangementId() string {
+	if x != nil {
+		return x.EndedArrangementId
+	}
+	return ""
+}
+
+// HouseholdJoined says to which household a child belongs (已归户).
+type HouseholdJoined struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Opaque id of the household.
+	HouseholdId   string `protobuf:"bytes,3,opt,name=household_id,json=householdId,proto3" json:"household_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HouseholdJoined) Reset() {
+	*x = HouseholdJoined{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HouseholdJoined) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HouseholdJoined) ProtoMessage() {}
+
+func (x *HouseholdJoined) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HouseholdJoined.ProtoReflect.Descriptor instead.
+func (*HouseholdJoined) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *HouseholdJoined) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *HouseholdJoined) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *HouseholdJoined) GetHouseholdId() string {
+	if x != nil {
+		return x.HouseholdId
+	}
+	return ""
+}
+
+// WorkerAssigned says who is responsible for a child from a day on (责任人已指定).
+type WorkerAssigned struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Opaque id of the worker.
+	WorkerId string `protobuf:"bytes,3,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// In which office.
+	WorkerRole WorkerRole `protobuf:"varint,4,opt,name=worker_role,json=workerRole,proto3,enum=tongan.intake.v1.WorkerRole" json:"worker_role,omitempty"`
+	// First day, in Asia/Shanghai, YYYY-MM-DD.
+	StartedOn     string `protobuf:"bytes,5,opt,name=started_on,json=startedOn,proto3" json:"started_on,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkerAssigned) Reset() {
+	*x = WorkerAssigned{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkerAssigned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkerAssigned) ProtoMessage() {}
+
+func (x *WorkerAssigned) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkerAssigned.ProtoReflect.Descriptor instead.
+func (*WorkerAssigned) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *WorkerAssigned) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *WorkerAssigned) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *WorkerAssigned) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *WorkerAssigned) GetWorkerRole() WorkerRole {
+	if x != nil {
+		return x.WorkerRole
+	}
+	return WorkerRole_WORKER_ROLE_UNSPECIFIED
+}
+
+func (x *WorkerAssigned) GetStartedOn() string {
+	if x != nil {
+		return x.StartedOn
+	}
+	return ""
+}
+
+// ChildMerged says that an entry was a duplicate (已合并).
+type ChildMerged struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The entry that stays.
+	IntoChildId   string `protobuf:"bytes,3,opt,name=into_child_id,json=intoChildId,proto3" json:"into_child_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChildMerged) Reset() {
+	*x = ChildMerged{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChildMerged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChildMerged) ProtoMessage() {}
+
+func (x *ChildMerged) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChildMerged.ProtoReflect.Descriptor instead.
+func (*ChildMerged) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ChildMerged) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *ChildMerged) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *ChildMerged) GetIntoChildId() string {
+	if x != nil {
+		return x.IntoChildId
+	}
+	return ""
+}
+
+// ChildForgotten says that a child's key is to be destroyed (个人信息将删除). From now on nobody opens it.
+type ChildForgotten struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Id of the key.
+	KeyId string `protobuf:"bytes,3,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// Why it may be.
+	Basis         string `protobuf:"bytes,4,opt,name=basis,proto3" json:"basis,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChildForgotten) Reset() {
+	*x = ChildForgotten{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChildForgotten) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChildForgotten) ProtoMessage() {}
+
+func (x *ChildForgotten) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChildForgotten.ProtoReflect.Descriptor instead.
+func (*ChildForgotten) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ChildForgotten) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *ChildForgotten) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *ChildForgotten) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *ChildForgotten) GetBasis() string {
+	if x != nil {
+		return x.Basis
+	}
+	return ""
+}
+
+// ChildKeyDestroyed proves that a child's key was destroyed (密钥已销毁).
+type ChildKeyDestroyed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The child.
+	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Id of the key.
+	KeyId         string `protobuf:"bytes,3,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChildKeyDestroyed) Reset() {
+	*x = ChildKeyDestroyed{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChildKeyDestroyed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChildKeyDestroyed) ProtoMessage() {}
+
+func (x *ChildKeyDestroyed) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChildKeyDestroyed.ProtoReflect.Descriptor instead.
+func (*ChildKeyDestroyed) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ChildKeyDestroyed) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *ChildKeyDestroyed) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *ChildKeyDestroyed) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
 var File_tongan_intake_v1_events_proto protoreflect.FileDescriptor
 
 const file_tongan_intake_v1_events_proto_rawDesc = "" +
 	"\n" +
-	"\x1dtongan/intake/v1/events.proto\x12\x10tongan.intake.v1\x1a tongan/event/v1/provenance.proto\x1a\x1ctongan/event/v1/sealed.proto\x1a\x1ctongan/intake/v1/types.proto\"\xfa\x01\n" +
+	"\x1dtongan/intake/v1/events.proto\x12\x10tongan.intake.v1\x1a tongan/event/v1/provenance.proto\x1a\x1ctongan/event/v1/sealed.proto\x1a\x1ctongan/intake/v1/types.proto\"\xa5\x03\n" +
 	"\x0fChildRegistered\x12;\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
@@ -634,7 +1673,10 @@ const file_tongan_intake_v1_events_proto_rawDesc = "" +
 	"\bchild_id\x18\x02 \x01(\tR\achildId\x12?\n" +
 	"\bcategory\x18\x03 \x01(\x0e2#.tongan.event.v1.PopulationCategoryR\bcategory\x12\x1b\n" +
 	"\tworker_id\x18\x04 \x01(\tR\bworkerId\x121\n" +
-	"\adetails\x18\x05 \x01(\v2\x17.tongan.event.v1.SealedR\adetails\"\xc0\x02\n" +
+	"\adetails\x18\x05 \x01(\v2\x17.tongan.event.v1.SealedR\adetails\x12.\n" +
+	"\x13category_started_on\x18\x06 \x01(\tR\x11categoryStartedOn\x12C\n" +
+	"\rcategory_rule\x18\a \x01(\x0e2\x1e.tongan.intake.v1.CategoryRuleR\fcategoryRule\x124\n" +
+	"\bage_band\x18\b \x01(\x0e2\x19.tongan.intake.v1.AgeBandR\aageBand\"\xc0\x02\n" +
 	"\x16HotlineContactReceived\x12;\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
@@ -692,7 +1734,115 @@ const file_tongan_intake_v1_events_proto_rawDesc = "" +
 	"\bchild_id\x18\x04 \x01(\tR\achildId\x12?\n" +
 	"\bcategory\x18\x05 \x01(\x0e2#.tongan.event.v1.PopulationCategoryR\bcategory\x12\x19\n" +
 	"\badm_code\x18\x06 \x01(\tR\aadmCode\x12\x18\n" +
-	"\aspecial\x18\a \x01(\bR\aspecialB\xb5\x01\n" +
+	"\aspecial\x18\a \x01(\bR\aspecial\"\xd1\x01\n" +
+	"\x0eChildCorrected\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x19\n" +
+	"\bchild_id\x18\x02 \x01(\tR\achildId\x121\n" +
+	"\adetails\x18\x03 \x01(\v2\x17.tongan.event.v1.SealedR\adetails\x124\n" +
+	"\bage_band\x18\x04 \x01(\x0e2\x19.tongan.intake.v1.AgeBandR\aageBand\"\xc3\x01\n" +
+	"\n" +
+	"ChildMoved\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x19\n" +
+	"\bchild_id\x18\x02 \x01(\tR\achildId\x12\"\n" +
+	"\rfrom_adm_code\x18\x03 \x01(\tR\vfromAdmCode\x12\x1e\n" +
+	"\vto_adm_code\x18\x04 \x01(\tR\ttoAdmCode\x12\x19\n" +
+	"\bmoved_on\x18\x05 \x01(\tR\amovedOn\"\xe3\x01\n" +
+	"\x11ChildDeregistered\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x19\n" +
+	"\bchild_id\x18\x02 \x01(\tR\achildId\x12[\n" +
+	"\x15deregistration_reason\x18\x03 \x01(\x0e2&.tongan.intake.v1.DeregistrationReasonR\x14deregistrationReason\x12\x19\n" +
+	"\bended_on\x18\x04 \x01(\tR\aendedOn\"\x8e\x02\n" +
+	"\x0fCategoryStarted\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x19\n" +
+	"\bchild_id\x18\x02 \x01(\tR\achildId\x12?\n" +
+	"\bcategory\x18\x03 \x01(\x0e2#.tongan.event.v1.PopulationCategoryR\bcategory\x12\x1d\n" +
+	"\n" +
+	"started_on\x18\x04 \x01(\tR\tstartedOn\x12C\n" +
+	"\rcategory_rule\x18\x05 \x01(\x0e2\x1e.tongan.intake.v1.CategoryRuleR\fcategoryRule\"\xe2\x01\n" +
+	"\rCategoryEnded\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x19\n" +
+	"\bchild_id\x18\x02 \x01(\tR\achildId\x12?\n" +
+	"\bcategory\x18\x03 \x01(\x0e2#.tongan.event.v1.PopulationCategoryR\bcategory\x12\x1d\n" +
+	"\n" +
+	"started_on\x18\x04 \x01(\tR\tstartedOn\x12\x19\n" +
+	"\bended_on\x18\x05 \x01(\tR\aendedOn\"\x9d\x02\n" +
+	"\x10GuardianRecorded\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x19\n" +
+	"\bchild_id\x18\x02 \x01(\tR\achildId\x12\x1f\n" +
+	"\vguardian_id\x18\x03 \x01(\tR\n" +
+	"guardianId\x12>\n" +
+	"\brelation\x18\x04 \x01(\x0e2\".tongan.intake.v1.GuardianRelationR\brelation\x12\x1d\n" +
+	"\n" +
+	"started_on\x18\x05 \x01(\tR\tstartedOn\x121\n" +
+	"\adetails\x18\x06 \x01(\v2\x17.tongan.event.v1.SealedR\adetails\"\xa3\x01\n" +
+	"\rGuardianEnded\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x19\n" +
+	"\bchild_id\x18\x02 \x01(\tR\achildId\x12\x1f\n" +
+	"\vguardian_id\x18\x03 \x01(\tR\n" +
+	"guardianId\x12\x19\n" +
+	"\bended_on\x18\x04 \x01(\tR\aendedOn\"\xe3\x02\n" +
+	"\fCareArranged\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x19\n" +
+	"\bchild_id\x18\x02 \x01(\tR\achildId\x12%\n" +
+	"\x0earrangement_id\x18\x03 \x01(\tR\rarrangementId\x127\n" +
+	"\tcare_type\x18\x04 \x01(\x0e2\x1a.tongan.intake.v1.CareTypeR\bcareType\x12\x1d\n" +
+	"\n" +
+	"started_on\x18\x05 \x01(\tR\tstartedOn\x12\x1f\n" +
+	"\vguardian_id\x18\x06 \x01(\tR\n" +
+	"guardianId\x12)\n" +
+	"\x10care_institution\x18\a \x01(\tR\x0fcareInstitution\x120\n" +
+	"\x14ended_arrangement_id\x18\b \x01(\tR\x12endedArrangementId\"\x8c\x01\n" +
+	"\x0fHouseholdJoined\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x19\n" +
+	"\bchild_id\x18\x02 \x01(\tR\achildId\x12!\n" +
+	"\fhousehold_id\x18\x03 \x01(\tR\vhouseholdId\"\xe3\x01\n" +
+	"\x0eWorkerAssigned\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x19\n" +
+	"\bchild_id\x18\x02 \x01(\tR\achildId\x12\x1b\n" +
+	"\tworker_id\x18\x03 \x01(\tR\bworkerId\x12=\n" +
+	"\vworker_role\x18\x04 \x01(\x0e2\x1c.tongan.intake.v1.WorkerRoleR\n" +
+	"workerRole\x12\x1d\n" +
+	"\n" +
+	"started_on\x18\x05 \x01(\tR\tstartedOn\"\x89\x01\n" +
+	"\vChildMerged\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x19\n" +
+	"\bchild_id\x18\x02 \x01(\tR\achildId\x12\"\n" +
+	"\rinto_child_id\x18\x03 \x01(\tR\vintoChildId\"\x95\x01\n" +
+	"\x0eChildForgotten\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x19\n" +
+	"\bchild_id\x18\x02 \x01(\tR\achildId\x12\x15\n" +
+	"\x06key_id\x18\x03 \x01(\tR\x05keyId\x12\x14\n" +
+	"\x05basis\x18\x04 \x01(\tR\x05basis\"\x82\x01\n" +
+	"\x11ChildKeyDestroyed\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x19\n" +
+	"\bchild_id\x18\x02 \x01(\tR\achildId\x12\x15\n" +
+	"\x06key_id\x18\x03 \x01(\tR\x05keyIdB\xb5\x01\n" +
 	"\x14com.tongan.intake.v1B\vEventsProtoP\x01Z.tongan.dev/proto/gen/tongan/intake/v1;intakev1\xa2\x02\x03TIX\xaa\x02\x10Tongan.Intake.V1\xca\x02\x10Tongan\\Intake\\V1\xe2\x02\x1cTongan\\Intake\\V1\\GPBMetadata\xea\x02\x12Tongan::Intake::V1b\x06proto3"
 
 var (
@@ -707,7 +1857,7 @@ func file_tongan_intake_v1_events_proto_rawDescGZIP() []byte {
 	return file_tongan_intake_v1_events_proto_rawDescData
 }
 
-var file_tongan_intake_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_tongan_intake_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_tongan_intake_v1_events_proto_goTypes = []any{
 	(*ChildRegistered)(nil),        // 0: tongan.intake.v1.ChildRegistered
 	(*HotlineContactReceived)(nil), // 1: tongan.intake.v1.HotlineContactReceived
@@ -715,41 +1865,85 @@ var file_tongan_intake_v1_events_proto_goTypes = []any{
 	(*CaseFlaggedSpecial)(nil),     // 3: tongan.intake.v1.CaseFlaggedSpecial
 	(*FollowUpRecorded)(nil),       // 4: tongan.intake.v1.FollowUpRecorded
 	(*CaseClosed)(nil),             // 5: tongan.intake.v1.CaseClosed
-	(*v1.Provenance)(nil),          // 6: tongan.event.v1.Provenance
-	(v1.PopulationCategory)(0),     // 7: tongan.event.v1.PopulationCategory
-	(*v1.Sealed)(nil),              // 8: tongan.event.v1.Sealed
-	(HotlineChannel)(0),            // 9: tongan.intake.v1.HotlineChannel
-	(ContactType)(0),               // 10: tongan.intake.v1.ContactType
-	(GuardianshipGapCause)(0),      // 11: tongan.intake.v1.GuardianshipGapCause
-	(FollowUpChannel)(0),           // 12: tongan.intake.v1.FollowUpChannel
-	(CaseCloseReason)(0),           // 13: tongan.intake.v1.CaseCloseReason
+	(*ChildCorrected)(nil),         // 6: tongan.intake.v1.ChildCorrected
+	(*ChildMoved)(nil),             // 7: tongan.intake.v1.ChildMoved
+	(*ChildDeregistered)(nil),      // 8: tongan.intake.v1.ChildDeregistered
+	(*CategoryStarted)(nil),        // 9: tongan.intake.v1.CategoryStarted
+	(*CategoryEnded)(nil),          // 10: tongan.intake.v1.CategoryEnded
+	(*GuardianRecorded)(nil),       // 11: tongan.intake.v1.GuardianRecorded
+	(*GuardianEnded)(nil),          // 12: tongan.intake.v1.GuardianEnded
+	(*CareArranged)(nil),           // 13: tongan.intake.v1.CareArranged
+	(*HouseholdJoined)(nil),        // 14: tongan.intake.v1.HouseholdJoined
+	(*WorkerAssigned)(nil),         // 15: tongan.intake.v1.WorkerAssigned
+	(*ChildMerged)(nil),            // 16: tongan.intake.v1.ChildMerged
+	(*ChildForgotten)(nil),         // 17: tongan.intake.v1.ChildForgotten
+	(*ChildKeyDestroyed)(nil),      // 18: tongan.intake.v1.ChildKeyDestroyed
+	(*v1.Provenance)(nil),          // 19: tongan.event.v1.Provenance
+	(v1.PopulationCategory)(0),     // 20: tongan.event.v1.PopulationCategory
+	(*v1.Sealed)(nil),              // 21: tongan.event.v1.Sealed
+	(CategoryRule)(0),              // 22: tongan.intake.v1.CategoryRule
+	(AgeBand)(0),                   // 23: tongan.intake.v1.AgeBand
+	(HotlineChannel)(0),            // 24: tongan.intake.v1.HotlineChannel
+	(ContactType)(0),               // 25: tongan.intake.v1.ContactType
+	(GuardianshipGapCause)(0),      // 26: tongan.intake.v1.GuardianshipGapCause
+	(FollowUpChannel)(0),           // 27: tongan.intake.v1.FollowUpChannel
+	(CaseCloseReason)(0),           // 28: tongan.intake.v1.CaseCloseReason
+	(DeregistrationReason)(0),      // 29: tongan.intake.v1.DeregistrationReason
+	(GuardianRelation)(0),          // 30: tongan.intake.v1.GuardianRelation
+	(CareType)(0),                  // 31: tongan.intake.v1.CareType
+	(WorkerRole)(0),                // 32: tongan.intake.v1.WorkerRole
 }
 var file_tongan_intake_v1_events_proto_depIdxs = []int32{
-	6,  // 0: tongan.intake.v1.ChildRegistered.provenance:type_name -> tongan.event.v1.Provenance
-	7,  // 1: tongan.intake.v1.ChildRegistered.category:type_name -> tongan.event.v1.PopulationCategory
-	8,  // 2: tongan.intake.v1.ChildRegistered.details:type_name -> tongan.event.v1.Sealed
-	6,  // 3: tongan.intake.v1.HotlineContactReceived.provenance:type_name -> tongan.event.v1.Provenance
-	9,  // 4: tongan.intake.v1.HotlineContactReceived.channel:type_name -> tongan.intake.v1.HotlineChannel
-	10, // 5: tongan.intake.v1.HotlineContactReceived.contact_type:type_name -> tongan.intake.v1.ContactType
-	8,  // 6: tongan.intake.v1.HotlineContactReceived.details:type_name -> tongan.event.v1.Sealed
-	6,  // 7: tongan.intake.v1.CaseOpened.provenance:type_name -> tongan.event.v1.Provenance
-	7,  // 8: tongan.intake.v1.CaseOpened.category:type_name -> tongan.event.v1.PopulationCategory
-	11, // 9: tongan.intake.v1.CaseOpened.gap_cause:type_name -> tongan.intake.v1.GuardianshipGapCause
-	8,  // 10: tongan.intake.v1.CaseOpened.note:type_name -> tongan.event.v1.Sealed
-	6,  // 11: tongan.intake.v1.CaseFlaggedSpecial.provenance:type_name -> tongan.event.v1.Provenance
-	7,  // 12: tongan.intake.v1.CaseFlaggedSpecial.category:type_name -> tongan.event.v1.PopulationCategory
-	6,  // 13: tongan.intake.v1.FollowUpRecorded.provenance:type_name -> tongan.event.v1.Provenance
-	12, // 14: tongan.intake.v1.FollowUpRecorded.channel:type_name -> tongan.intake.v1.FollowUpChannel
-	7,  // 15: tongan.intake.v1.FollowUpRecorded.category:type_name -> tongan.event.v1.PopulationCategory
-	8,  // 16: tongan.intake.v1.FollowUpRecorded.note:type_name -> tongan.event.v1.Sealed
-	6,  // 17: tongan.intake.v1.CaseClosed.provenance:type_name -> tongan.event.v1.Provenance
-	13, // 18: tongan.intake.v1.CaseClosed.close_reason:type_name -> tongan.intake.v1.CaseCloseReason
-	7,  // 19: tongan.intake.v1.CaseClosed.category:type_name -> tongan.event.v1.PopulationCategory
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	19, // 0: tongan.intake.v1.ChildRegistered.provenance:type_name -> tongan.event.v1.Provenance
+	20, // 1: tongan.intake.v1.ChildRegistered.category:type_name -> tongan.event.v1.PopulationCategory
+	21, // 2: tongan.intake.v1.ChildRegistered.details:type_name -> tongan.event.v1.Sealed
+	22, // 3: tongan.intake.v1.ChildRegistered.category_rule:type_name -> tongan.intake.v1.CategoryRule
+	23, // 4: tongan.intake.v1.ChildRegistered.age_band:type_name -> tongan.intake.v1.AgeBand
+	19, // 5: tongan.intake.v1.HotlineContactReceived.provenance:type_name -> tongan.event.v1.Provenance
+	24, // 6: tongan.intake.v1.HotlineContactReceived.channel:type_name -> tongan.intake.v1.HotlineChannel
+	25, // 7: tongan.intake.v1.HotlineContactReceived.contact_type:type_name -> tongan.intake.v1.ContactType
+	21, // 8: tongan.intake.v1.HotlineContactReceived.details:type_name -> tongan.event.v1.Sealed
+	19, // 9: tongan.intake.v1.CaseOpened.provenance:type_name -> tongan.event.v1.Provenance
+	20, // 10: tongan.intake.v1.CaseOpened.category:type_name -> tongan.event.v1.PopulationCategory
+	26, // 11: tongan.intake.v1.CaseOpened.gap_cause:type_name -> tongan.intake.v1.GuardianshipGapCause
+	21, // 12: tongan.intake.v1.CaseOpened.note:type_name -> tongan.event.v1.Sealed
+	19, // 13: tongan.intake.v1.CaseFlaggedSpecial.provenance:type_name -> tongan.event.v1.Provenance
+	20, // 14: tongan.intake.v1.CaseFlaggedSpecial.category:type_name -> tongan.event.v1.PopulationCategory
+	19, // 15: tongan.intake.v1.FollowUpRecorded.provenance:type_name -> tongan.event.v1.Provenance
+	27, // 16: tongan.intake.v1.FollowUpRecorded.channel:type_name -> tongan.intake.v1.FollowUpChannel
+	20, // 17: tongan.intake.v1.FollowUpRecorded.category:type_name -> tongan.event.v1.PopulationCategory
+	21, // 18: tongan.intake.v1.FollowUpRecorded.note:type_name -> tongan.event.v1.Sealed
+	19, // 19: tongan.intake.v1.CaseClosed.provenance:type_name -> tongan.event.v1.Provenance
+	28, // 20: tongan.intake.v1.CaseClosed.close_reason:type_name -> tongan.intake.v1.CaseCloseReason
+	20, // 21: tongan.intake.v1.CaseClosed.category:type_name -> tongan.event.v1.PopulationCategory
+	19, // 22: tongan.intake.v1.ChildCorrected.provenance:type_name -> tongan.event.v1.Provenance
+	21, // 23: tongan.intake.v1.ChildCorrected.details:type_name -> tongan.event.v1.Sealed
+	23, // 24: tongan.intake.v1.ChildCorrected.age_band:type_name -> tongan.intake.v1.AgeBand
+	19, // 25: tongan.intake.v1.ChildMoved.provenance:type_name -> tongan.event.v1.Provenance
+	19, // 26: tongan.intake.v1.ChildDeregistered.provenance:type_name -> tongan.event.v1.Provenance
+	29, // 27: tongan.intake.v1.ChildDeregistered.deregistration_reason:type_name -> tongan.intake.v1.DeregistrationReason
+	19, // 28: tongan.intake.v1.CategoryStarted.provenance:type_name -> tongan.event.v1.Provenance
+	20, // 29: tongan.intake.v1.CategoryStarted.category:type_name -> tongan.event.v1.PopulationCategory
+	22, // 30: tongan.intake.v1.CategoryStarted.category_rule:type_name -> tongan.intake.v1.CategoryRule
+	19, // 31: tongan.intake.v1.CategoryEnded.provenance:type_name -> tongan.event.v1.Provenance
+	20, // 32: tongan.intake.v1.CategoryEnded.category:type_name -> tongan.event.v1.PopulationCategory
+	19, // 33: tongan.intake.v1.GuardianRecorded.provenance:type_name -> tongan.event.v1.Provenance
+	30, // 34: tongan.intake.v1.GuardianRecorded.relation:type_name -> tongan.intake.v1.GuardianRelation
+	21, // 35: tongan.intake.v1.GuardianRecorded.details:type_name -> tongan.event.v1.Sealed
+	19, // 36: tongan.intake.v1.GuardianEnded.provenance:type_name -> tongan.event.v1.Provenance
+	19, // 37: tongan.intake.v1.CareArranged.provenance:type_name -> tongan.event.v1.Provenance
+	31, // 38: tongan.intake.v1.CareArranged.care_type:type_name -> tongan.intake.v1.CareType
+	19, // 39: tongan.intake.v1.HouseholdJoined.provenance:type_name -> tongan.event.v1.Provenance
+	19, // 40: tongan.intake.v1.WorkerAssigned.provenance:type_name -> tongan.event.v1.Provenance
+	32, // 41: tongan.intake.v1.WorkerAssigned.worker_role:type_name -> tongan.intake.v1.WorkerRole
+	19, // 42: tongan.intake.v1.ChildMerged.provenance:type_name -> tongan.event.v1.Provenance
+	19, // 43: tongan.intake.v1.ChildForgotten.provenance:type_name -> tongan.event.v1.Provenance
+	19, // 44: tongan.intake.v1.ChildKeyDestroyed.provenance:type_name -> tongan.event.v1.Provenance
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_tongan_intake_v1_events_proto_init() }
@@ -764,7 +1958,7 @@ func file_tongan_intake_v1_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tongan_intake_v1_events_proto_rawDesc), len(file_tongan_intake_v1_events_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

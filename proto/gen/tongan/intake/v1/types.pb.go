@@ -321,6 +321,401 @@ func (CaseCloseReason) EnumDescriptor() ([]byte, []int) {
 	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{4}
 }
 
+// AgeBand is how old a child was on a day, in full years (年龄段). Under 14 all personal data is sensitive (PIPL, art. 28); a left-behind
+// child is under 16 (国发〔2016〕13号).
+type AgeBand int32
+
+const (
+	// Not known.
+	AgeBand_AGE_BAND_UNSPECIFIED AgeBand = 0
+	// 0 to 2 years (0–2岁).
+	AgeBand_AGE_BAND_0_2 AgeBand = 1
+	// 3 to 5 years (3–5岁).
+	AgeBand_AGE_BAND_3_5 AgeBand = 2
+	// 6 to 13 years (6–13岁).
+	AgeBand_AGE_BAND_6_13 AgeBand = 3
+	// 14 and 15 years (14–15岁).
+	AgeBand_AGE_BAND_14_15 AgeBand = 4
+	// 16 and 17 years (16–17岁).
+	AgeBand_AGE_BAND_16_17 AgeBand = 5
+	// 18 years and more: no child (成年).
+	AgeBand_AGE_BAND_OF_AGE AgeBand = 6
+)
+
+// Enum value maps for AgeBand.
+var (
+	AgeBand_name = map[int32]string{
+		0: "AGE_BAND_UNSPECIFIED",
+		1: "AGE_BAND_0_2",
+		2: "AGE_BAND_3_5",
+		3: "AGE_BAND_6_13",
+		4: "AGE_BAND_14_15",
+		5: "AGE_BAND_16_17",
+		6: "AGE_BAND_OF_AGE",
+	}
+	AgeBand_value = map[string]int32{
+		"AGE_BAND_UNSPECIFIED": 0,
+		"AGE_BAND_0_2":         1,
+		"AGE_BAND_3_5":         2,
+		"AGE_BAND_6_13":        3,
+		"AGE_BAND_14_15":       4,
+		"AGE_BAND_16_17":       5,
+		"AGE_BAND_OF_AGE":      6,
+	}
+)
+
+func (x AgeBand) Enum() *AgeBand {
+	p := new(AgeBand)
+	*p = x
+	return p
+}
+
+func (x AgeBand) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AgeBand) Descriptor() protoreflect.EnumDescriptor {
+	return file_tongan_intake_v1_types_proto_enumTypes[5].Descriptor()
+}
+
+func (AgeBand) Type() protoreflect.EnumType {
+	return &file_tongan_intake_v1_types_proto_enumTypes[5]
+}
+
+func (x AgeBand) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AgeBand.Descriptor instead.
+func (AgeBand) EnumDescriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{5}
+}
+
+// CategoryRule is what a membership of a category rests on (认定依据).
+type CategoryRule int32
+
+const (
+	// Not said.
+	CategoryRule_CATEGORY_RULE_UNSPECIFIED CategoryRule = 0
+	// 国发〔2016〕13号: left-behind, under 16.
+	CategoryRule_CATEGORY_RULE_GF_2016_13 CategoryRule = 1
+	// 国发〔2016〕36号: child in difficulty.
+	CategoryRule_CATEGORY_RULE_GF_2016_36 CategoryRule = 2
+	// 粤民规字〔2019〕10号: de facto unattended, under 18.
+	CategoryRule_CATEGORY_RULE_YMGZ_2019_10 CategoryRule = 3
+	// Found on the spot, to be confirmed (入户核实).
+	CategoryRule_CATEGORY_RULE_ON_SITE CategoryRule = 4
+)
+
+// Enum value maps for CategoryRule.
+var (
+	CategoryRule_name = map[int32]string{
+		0: "CATEGORY_RULE_UNSPECIFIED",
+		1: "CATEGORY_RULE_GF_2016_13",
+		2: "CATEGORY_RULE_GF_2016_36",
+		3: "CATEGORY_RULE_YMGZ_2019_10",
+		4: "CATEGORY_RULE_ON_SITE",
+	}
+	CategoryRule_value = map[string]int32{
+		"CATEGORY_RULE_UNSPECIFIED":  0,
+		"CATEGORY_RULE_GF_2016_13":   1,
+		"CATEGORY_RULE_GF_2016_36":   2,
+		"CATEGORY_RULE_YMGZ_2019_10": 3,
+		"CATEGORY_RULE_ON_SITE":      4,
+	}
+)
+
+func (x CategoryRule) Enum() *CategoryRule {
+	p := new(CategoryRule)
+	*p = x
+	return p
+}
+
+func (x CategoryRule) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CategoryRule) Descriptor() protoreflect.EnumDescriptor {
+	return file_tongan_intake_v1_types_proto_enumTypes[6].Descriptor()
+}
+
+func (CategoryRule) Type() protoreflect.EnumType {
+	return &file_tongan_intake_v1_types_proto_enumTypes[6]
+}
+
+func (x CategoryRule) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CategoryRule.Descriptor instead.
+func (CategoryRule) EnumDescriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{6}
+}
+
+// GuardianRelation is who a guardian is to the child (监护关系).
+type GuardianRelation int32
+
+const (
+	// Not said; refused.
+	GuardianRelation_GUARDIAN_RELATION_UNSPECIFIED GuardianRelation = 0
+	// Father or mother (父母).
+	GuardianRelation_GUARDIAN_RELATION_PARENT GuardianRelation = 1
+	// Grandparent (祖父母、外祖父母).
+	GuardianRelation_GUARDIAN_RELATION_GRANDPARENT GuardianRelation = 2
+	// Brother or sister of full age (成年兄姐).
+	GuardianRelation_GUARDIAN_RELATION_SIBLING GuardianRelation = 3
+	// Another relative (其他亲属).
+	GuardianRelation_GUARDIAN_RELATION_RELATIVE GuardianRelation = 4
+	// An institution or the civil affairs department (机构或民政部门).
+	GuardianRelation_GUARDIAN_RELATION_AUTHORITY GuardianRelation = 5
+	// Somebody else (其他).
+	GuardianRelation_GUARDIAN_RELATION_OTHER GuardianRelation = 6
+)
+
+// Enum value maps for GuardianRelation.
+var (
+	GuardianRelation_name = map[int32]string{
+		0: "GUARDIAN_RELATION_UNSPECIFIED",
+		1: "GUARDIAN_RELATION_PARENT",
+		2: "GUARDIAN_RELATION_GRANDPARENT",
+		3: "GUARDIAN_RELATION_SIBLING",
+		4: "GUARDIAN_RELATION_RELATIVE",
+		5: "GUARDIAN_RELATION_AUTHORITY",
+		6: "GUARDIAN_RELATION_OTHER",
+	}
+	GuardianRelation_value = map[string]int32{
+		"GUARDIAN_RELATION_UNSPECIFIED": 0,
+		"GUARDIAN_RELATION_PARENT":      1,
+		"GUARDIAN_RELATION_GRANDPARENT": 2,
+		"GUARDIAN_RELATION_SIBLING":     3,
+		"GUARDIAN_RELATION_RELATIVE":    4,
+		"GUARDIAN_RELATION_AUTHORITY":   5,
+		"GUARDIAN_RELATION_OTHER":       6,
+	}
+)
+
+func (x GuardianRelation) Enum() *GuardianRelation {
+	p := new(GuardianRelation)
+	*p = x
+	return p
+}
+
+func (x GuardianRelation) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (GuardianRelation) Descriptor() protoreflect.EnumDescriptor {
+	return file_tongan_intake_v1_types_proto_enumTypes[7].Descriptor()
+}
+
+func (GuardianRelation) Type() protoreflect.EnumType {
+	return &file_tongan_intake_v1_types_proto_enumTypes[7]
+}
+
+func (x GuardianRelation) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GuardianRelation.Descriptor instead.
+func (GuardianRelation) EnumDescriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{7}
+}
+
+// CareType is who cares for a child day by day (照料方式).
+type CareType int32
+
+const (
+	// Not said; refused.
+	CareType_CARE_TYPE_UNSPECIFIED CareType = 0
+	// The parents (父母照料).
+	CareType_CARE_TYPE_PARENTS CareType = 1
+	// Relatives (亲属照料).
+	CareType_CARE_TYPE_RELATIVES CareType = 2
+	// Somebody the parents entrusted (委托照护).
+	CareType_CARE_TYPE_ENTRUSTED CareType = 3
+	// A foster family (家庭寄养).
+	CareType_CARE_TYPE_FOSTER CareType = 4
+	// An institution (机构养育).
+	CareType_CARE_TYPE_INSTITUTION CareType = 5
+	// The civil affairs department for a time (临时监护).
+	CareType_CARE_TYPE_TEMPORARY CareType = 6
+	// Nobody (无人照料).
+	CareType_CARE_TYPE_NOBODY CareType = 7
+)
+
+// Enum value maps for CareType.
+var (
+	CareType_name = map[int32]string{
+		0: "CARE_TYPE_UNSPECIFIED",
+		1: "CARE_TYPE_PARENTS",
+		2: "CARE_TYPE_RELATIVES",
+		3: "CARE_TYPE_ENTRUSTED",
+		4: "CARE_TYPE_FOSTER",
+		5: "CARE_TYPE_INSTITUTION",
+		6: "CARE_TYPE_TEMPORARY",
+		7: "CARE_TYPE_NOBODY",
+	}
+	CareType_value = map[string]int32{
+		"CARE_TYPE_UNSPECIFIED": 0,
+		"CARE_TYPE_PARENTS":     1,
+		"CARE_TYPE_RELATIVES":   2,
+		"CARE_TYPE_ENTRUSTED":   3,
+		"CARE_TYPE_FOSTER":      4,
+		"CARE_TYPE_INSTITUTION": 5,
+		"CARE_TYPE_TEMPORARY":   6,
+		"CARE_TYPE_NOBODY":      7,
+	}
+)
+
+func (x CareType) Enum() *CareType {
+	p := new(CareType)
+	*p = x
+	return p
+}
+
+func (x CareType) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CareType) Descriptor() protoreflect.EnumDescriptor {
+	return file_tongan_intake_v1_types_proto_enumTypes[8].Descriptor()
+}
+
+func (CareType) Type() protoreflect.EnumType {
+	return &file_tongan_intake_v1_types_proto_enumTypes[8]
+}
+
+func (x CareType) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CareType.Descriptor instead.
+func (CareType) EnumDescriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{8}
+}
+
+// WorkerRole is in which office somebody is responsible for a child (责任人岗位).
+type WorkerRole int32
+
+const (
+	// Not said.
+	WorkerRole_WORKER_ROLE_UNSPECIFIED WorkerRole = 0
+	// Child director of the village or community (儿童主任).
+	WorkerRole_WORKER_ROLE_CHILD_DIRECTOR WorkerRole = 1
+	// Child supervisor of the township (儿童督导员).
+	WorkerRole_WORKER_ROLE_CHILD_SUPERVISOR WorkerRole = 2
+	// Social worker (社工).
+	WorkerRole_WORKER_ROLE_SOCIAL_WORKER WorkerRole = 3
+)
+
+// Enum value maps for WorkerRole.
+var (
+	WorkerRole_name = map[int32]string{
+		0: "WORKER_ROLE_UNSPECIFIED",
+		1: "WORKER_ROLE_CHILD_DIRECTOR",
+		2: "WORKER_ROLE_CHILD_SUPERVISOR",
+		3: "WORKER_ROLE_SOCIAL_WORKER",
+	}
+	WorkerRole_value = map[string]int32{
+		"WORKER_ROLE_UNSPECIFIED":      0,
+		"WORKER_ROLE_CHILD_DIRECTOR":   1,
+		"WORKER_ROLE_CHILD_SUPERVISOR": 2,
+		"WORKER_ROLE_SOCIAL_WORKER":    3,
+	}
+)
+
+func (x WorkerRole) Enum() *WorkerRole {
+	p := new(WorkerRole)
+	*p = x
+	return p
+}
+
+func (x WorkerRole) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (WorkerRole) Descriptor() protoreflect.EnumDescriptor {
+	return file_tongan_intake_v1_types_proto_enumTypes[9].Descriptor()
+}
+
+func (WorkerRole) Type() protoreflect.EnumType {
+	return &file_tongan_intake_v1_types_proto_enumTypes[9]
+}
+
+func (x WorkerRole) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use WorkerRole.Descriptor instead.
+func (WorkerRole) EnumDescriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{9}
+}
+
+// DeregistrationReason is why a child leaves the registry (注销原因).
+type DeregistrationReason int32
+
+const (
+	// Not said; refused.
+	DeregistrationReason_DEREGISTRATION_REASON_UNSPECIFIED DeregistrationReason = 0
+	// Turned 18 (年满十八周岁).
+	DeregistrationReason_DEREGISTRATION_REASON_OF_AGE DeregistrationReason = 1
+	// Moved out of the area (迁出).
+	DeregistrationReason_DEREGISTRATION_REASON_MOVED_AWAY DeregistrationReason = 2
+	// Died (死亡).
+	DeregistrationReason_DEREGISTRATION_REASON_DIED DeregistrationReason = 3
+	// No category any more (不再符合条件).
+	DeregistrationReason_DEREGISTRATION_REASON_NO_LONGER_IN_NEED DeregistrationReason = 4
+	// Entered by mistake (误登).
+	DeregistrationReason_DEREGISTRATION_REASON_ENTERED_BY_MISTAKE DeregistrationReason = 5
+)
+
+// Enum value maps for DeregistrationReason.
+var (
+	DeregistrationReason_name = map[int32]string{
+		0: "DEREGISTRATION_REASON_UNSPECIFIED",
+		1: "DEREGISTRATION_REASON_OF_AGE",
+		2: "DEREGISTRATION_REASON_MOVED_AWAY",
+		3: "DEREGISTRATION_REASON_DIED",
+		4: "DEREGISTRATION_REASON_NO_LONGER_IN_NEED",
+		5: "DEREGISTRATION_REASON_ENTERED_BY_MISTAKE",
+	}
+	DeregistrationReason_value = map[string]int32{
+		"DEREGISTRATION_REASON_UNSPECIFIED":        0,
+		"DEREGISTRATION_REASON_OF_AGE":             1,
+		"DEREGISTRATION_REASON_MOVED_AWAY":         2,
+		"DEREGISTRATION_REASON_DIED":               3,
+		"DEREGISTRATION_REASON_NO_LONGER_IN_NEED":  4,
+		"DEREGISTRATION_REASON_ENTERED_BY_MISTAKE": 5,
+	}
+)
+
+func (x DeregistrationReason) Enum() *DeregistrationReason {
+	p := new(DeregistrationReason)
+	*p = x
+	return p
+}
+
+func (x DeregistrationReason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DeregistrationReason) Descriptor() protoreflect.EnumDescriptor {
+	return file_tongan_intake_v1_types_proto_enumTypes[10].Descriptor()
+}
+
+func (DeregistrationReason) Type() protoreflect.EnumType {
+	return &file_tongan_intake_v1_types_proto_enumTypes[10]
+}
+
+func (x DeregistrationReason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DeregistrationReason.Descriptor instead.
+func (DeregistrationReason) EnumDescriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{10}
+}
+
 // ChildDetails are a child's personal details (儿童个人信息). They leave a command only sealed.
 type ChildDetails struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -335,7 +730,9 @@ type ChildDetails struct {
 	// Name of the guardian (监护人姓名).
 	GuardianName string `protobuf:"bytes,5,opt,name=guardian_name,json=guardianName,proto3" json:"guardian_name,omitempty"`
 	// School (就读学校).
-	School        string `protobuf:"bytes,6,opt,name=school,proto3" json:"school,omitempty"`
+	School string `protobuf:"bytes,6,opt,name=school,proto3" json:"school,omitempty"`
+	// Date of birth, YYYY-MM-DD (出生日期); may be left out where the identity number says it.
+	BirthDate     string `protobuf:"bytes,7,opt,name=birth_date,json=birthDate,proto3" json:"birth_date,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -412,6 +809,86 @@ func (x *ChildDetails) GetSchool() string {
 	return ""
 }
 
+func (x *ChildDetails) GetBirthDate() string {
+	if x != nil {
+		return x.BirthDate
+	}
+	return ""
+}
+
+// GuardianDetails are a guardian's personal details (监护人个人信息).
+type GuardianDetails struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Full name (姓名).
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Identity number (身份证号), 18 characters; empty if not known.
+	IdentityNumber string `protobuf:"bytes,2,opt,name=identity_number,json=identityNumber,proto3" json:"identity_number,omitempty"`
+	// Phone number (联系电话).
+	Phone string `protobuf:"bytes,3,opt,name=phone,proto3" json:"phone,omitempty"`
+	// Where the guardian is, for example where they work (所在地).
+	Whereabouts   string `protobuf:"bytes,4,opt,name=whereabouts,proto3" json:"whereabouts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GuardianDetails) Reset() {
+	*x = GuardianDetails{}
+	mi := &file_tongan_intake_v1_types_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GuardianDetails) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GuardianDetails) ProtoMessage() {}
+
+func (x *GuardianDetails) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_types_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GuardianDetails.ProtoReflect.Descriptor instead.
+func (*GuardianDetails) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *GuardianDetails) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GuardianDetails) GetIdentityNumber() string {
+	if x != nil {
+		return x.IdentityNumber
+	}
+	return ""
+}
+
+func (x *GuardianDetails) GetPhone() string {
+	if x != nil {
+		return x.Phone
+	}
+	return ""
+}
+
+func (x *GuardianDetails) GetWhereabouts() string {
+	if x != nil {
+		return x.Whereabouts
+	}
+	return ""
+}
+
 // ContactDetails are the personal details of a hotline contact (来电人信息).
 type ContactDetails struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -427,7 +904,7 @@ type ContactDetails struct {
 
 func (x *ContactDetails) Reset() {
 	*x = ContactDetails{}
-	mi := &file_tongan_intake_v1_types_proto_msgTypes[1]
+	mi := &file_tongan_intake_v1_types_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -439,7 +916,7 @@ func (x *ContactDetails) String() string {
 func (*ContactDetails) ProtoMessage() {}
 
 func (x *ContactDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_tongan_intake_v1_types_proto_msgTypes[1]
+	mi := &file_tongan_intake_v1_types_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -452,7 +929,7 @@ func (x *ContactDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactDetails.ProtoReflect.Descriptor instead.
 func (*ContactDetails) Descriptor() ([]byte, []int) {
-	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{1}
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ContactDetails) GetCallerName() string {
@@ -487,7 +964,7 @@ type CaseNote struct {
 
 func (x *CaseNote) Reset() {
 	*x = CaseNote{}
-	mi := &file_tongan_intake_v1_types_proto_msgTypes[2]
+	mi := &file_tongan_intake_v1_types_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -499,7 +976,7 @@ func (x *CaseNote) String() string {
 func (*CaseNote) ProtoMessage() {}
 
 func (x *CaseNote) ProtoReflect() protoreflect.Message {
-	mi := &file_tongan_intake_v1_types_proto_msgTypes[2]
+	mi := &file_tongan_intake_v1_types_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -512,7 +989,7 @@ func (x *CaseNote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaseNote.ProtoReflect.Descriptor instead.
 func (*CaseNote) Descriptor() ([]byte, []int) {
-	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{2}
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CaseNote) GetText() string {
@@ -526,7 +1003,7 @@ var File_tongan_intake_v1_types_proto protoreflect.FileDescriptor
 
 const file_tongan_intake_v1_types_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctongan/intake/v1/types.proto\x12\x10tongan.intake.v1\x1a\x1bbuf/validate/validate.proto\"\x83\x02\n" +
+	"\x1ctongan/intake/v1/types.proto\x12\x10tongan.intake.v1\x1a\x1bbuf/validate/validate.proto\"\xcd\x02\n" +
 	"\fChildDetails\x12 \n" +
 	"\x04name\x18\x01 \x01(\tB\f\xbaH\x06r\x04\x10\x01\x18@\x80\x01\x01R\x04name\x123\n" +
 	"\x0fidentity_number\x18\x02 \x01(\tB\n" +
@@ -537,7 +1014,16 @@ const file_tongan_intake_v1_types_proto_rawDesc = "" +
 	"\rguardian_name\x18\x05 \x01(\tB\n" +
 	"\xbaH\x04r\x02\x18@\x80\x01\x01R\fguardianName\x12\"\n" +
 	"\x06school\x18\x06 \x01(\tB\n" +
-	"\xbaH\x04r\x02\x18d\x80\x01\x01R\x06school\"\x8a\x01\n" +
+	"\xbaH\x04r\x02\x18d\x80\x01\x01R\x06school\x12H\n" +
+	"\n" +
+	"birth_date\x18\a \x01(\tB)\xbaH#\xd8\x01\x01r\x1e2\x1c^[0-9]{4}-[0-9]{2}-[0-9]{2}$\x80\x01\x01R\tbirthDate\"\xb9\x01\n" +
+	"\x0fGuardianDetails\x12 \n" +
+	"\x04name\x18\x01 \x01(\tB\f\xbaH\x06r\x04\x10\x01\x18@\x80\x01\x01R\x04name\x123\n" +
+	"\x0fidentity_number\x18\x02 \x01(\tB\n" +
+	"\xbaH\x04r\x02\x18\x12\x80\x01\x01R\x0eidentityNumber\x12 \n" +
+	"\x05phone\x18\x03 \x01(\tB\n" +
+	"\xbaH\x04r\x02\x18 \x80\x01\x01R\x05phone\x12-\n" +
+	"\vwhereabouts\x18\x04 \x01(\tB\v\xbaH\x05r\x03\x18\xc8\x01\x80\x01\x01R\vwhereabouts\"\x8a\x01\n" +
 	"\x0eContactDetails\x12+\n" +
 	"\vcaller_name\x18\x01 \x01(\tB\n" +
 	"\xbaH\x04r\x02\x18@\x80\x01\x01R\n" +
@@ -574,7 +1060,51 @@ const file_tongan_intake_v1_types_proto_rawDesc = "" +
 	"\x1dCASE_CLOSE_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aCASE_CLOSE_REASON_NEED_MET\x10\x01\x12\x1e\n" +
 	"\x1aCASE_CLOSE_REASON_REFERRED\x10\x02\x12\x1f\n" +
-	"\x1bCASE_CLOSE_REASON_UNFOUNDED\x10\x03B\xb4\x01\n" +
+	"\x1bCASE_CLOSE_REASON_UNFOUNDED\x10\x03*\x97\x01\n" +
+	"\aAgeBand\x12\x18\n" +
+	"\x14AGE_BAND_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fAGE_BAND_0_2\x10\x01\x12\x10\n" +
+	"\fAGE_BAND_3_5\x10\x02\x12\x11\n" +
+	"\rAGE_BAND_6_13\x10\x03\x12\x12\n" +
+	"\x0eAGE_BAND_14_15\x10\x04\x12\x12\n" +
+	"\x0eAGE_BAND_16_17\x10\x05\x12\x13\n" +
+	"\x0fAGE_BAND_OF_AGE\x10\x06*\xa4\x01\n" +
+	"\fCategoryRule\x12\x1d\n" +
+	"\x19CATEGORY_RULE_UNSPECIFIED\x10\x00\x12\x1c\n" +
+	"\x18CATEGORY_RULE_GF_2016_13\x10\x01\x12\x1c\n" +
+	"\x18CATEGORY_RULE_GF_2016_36\x10\x02\x12\x1e\n" +
+	"\x1aCATEGORY_RULE_YMGZ_2019_10\x10\x03\x12\x19\n" +
+	"\x15CATEGORY_RULE_ON_SITE\x10\x04*\xf3\x01\n" +
+	"\x10GuardianRelation\x12!\n" +
+	"\x1dGUARDIAN_RELATION_UNSPECIFIED\x10\x00\x12\x1c\n" +
+	"\x18GUARDIAN_RELATION_PARENT\x10\x01\x12!\n" +
+	"\x1dGUARDIAN_RELATION_GRANDPARENT\x10\x02\x12\x1d\n" +
+	"\x19GUARDIAN_RELATION_SIBLING\x10\x03\x12\x1e\n" +
+	"\x1aGUARDIAN_RELATION_RELATIVE\x10\x04\x12\x1f\n" +
+	"\x1bGUARDIAN_RELATION_AUTHORITY\x10\x05\x12\x1b\n" +
+	"\x17GUARDIAN_RELATION_OTHER\x10\x06*\xce\x01\n" +
+	"\bCareType\x12\x19\n" +
+	"\x15CARE_TYPE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11CARE_TYPE_PARENTS\x10\x01\x12\x17\n" +
+	"\x13CARE_TYPE_RELATIVES\x10\x02\x12\x17\n" +
+	"\x13CARE_TYPE_ENTRUSTED\x10\x03\x12\x14\n" +
+	"\x10CARE_TYPE_FOSTER\x10\x04\x12\x19\n" +
+	"\x15CARE_TYPE_INSTITUTION\x10\x05\x12\x17\n" +
+	"\x13CARE_TYPE_TEMPORARY\x10\x06\x12\x14\n" +
+	"\x10CARE_TYPE_NOBODY\x10\a*\x8a\x01\n" +
+	"\n" +
+	"WorkerRole\x12\x1b\n" +
+	"\x17WORKER_ROLE_UNSPECIFIED\x10\x00\x12\x1e\n" +
+	"\x1aWORKER_ROLE_CHILD_DIRECTOR\x10\x01\x12 \n" +
+	"\x1cWORKER_ROLE_CHILD_SUPERVISOR\x10\x02\x12\x1d\n" +
+	"\x19WORKER_ROLE_SOCIAL_WORKER\x10\x03*\x80\x02\n" +
+	"\x14DeregistrationReason\x12%\n" +
+	"!DEREGISTRATION_REASON_UNSPECIFIED\x10\x00\x12 \n" +
+	"\x1cDEREGISTRATION_REASON_OF_AGE\x10\x01\x12$\n" +
+	" DEREGISTRATION_REASON_MOVED_AWAY\x10\x02\x12\x1e\n" +
+	"\x1aDEREGISTRATION_REASON_DIED\x10\x03\x12+\n" +
+	"'DEREGISTRATION_REASON_NO_LONGER_IN_NEED\x10\x04\x12,\n" +
+	"(DEREGISTRATION_REASON_ENTERED_BY_MISTAKE\x10\x05B\xb4\x01\n" +
 	"\x14com.tongan.intake.v1B\n" +
 	"TypesProtoP\x01Z.tongan.dev/proto/gen/tongan/intake/v1;intakev1\xa2\x02\x03TIX\xaa\x02\x10Tongan.Intake.V1\xca\x02\x10Tongan\\Intake\\V1\xe2\x02\x1cTongan\\Intake\\V1\\GPBMetadata\xea\x02\x12Tongan::Intake::V1b\x06proto3"
 
@@ -590,17 +1120,24 @@ func file_tongan_intake_v1_types_proto_rawDescGZIP() []byte {
 	return file_tongan_intake_v1_types_proto_rawDescData
 }
 
-var file_tongan_intake_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_tongan_intake_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_tongan_intake_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 11)
+var file_tongan_intake_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_tongan_intake_v1_types_proto_goTypes = []any{
 	(HotlineChannel)(0),       // 0: tongan.intake.v1.HotlineChannel
 	(ContactType)(0),          // 1: tongan.intake.v1.ContactType
 	(GuardianshipGapCause)(0), // 2: tongan.intake.v1.GuardianshipGapCause
 	(FollowUpChannel)(0),      // 3: tongan.intake.v1.FollowUpChannel
 	(CaseCloseReason)(0),      // 4: tongan.intake.v1.CaseCloseReason
-	(*ChildDetails)(nil),      // 5: tongan.intake.v1.ChildDetails
-	(*ContactDetails)(nil),    // 6: tongan.intake.v1.ContactDetails
-	(*CaseNote)(nil),          // 7: tongan.intake.v1.CaseNote
+	(AgeBand)(0),              // 5: tongan.intake.v1.AgeBand
+	(CategoryRule)(0),         // 6: tongan.intake.v1.CategoryRule
+	(GuardianRelation)(0),     // 7: tongan.intake.v1.GuardianRelation
+	(CareType)(0),             // 8: tongan.intake.v1.CareType
+	(WorkerRole)(0),           // 9: tongan.intake.v1.WorkerRole
+	(DeregistrationReason)(0), // 10: tongan.intake.v1.DeregistrationReason
+	(*ChildDetails)(nil),      // 11: tongan.intake.v1.ChildDetails
+	(*GuardianDetails)(nil),   // 12: tongan.intake.v1.GuardianDetails
+	(*ContactDetails)(nil),    // 13: tongan.intake.v1.ContactDetails
+	(*CaseNote)(nil),          // 14: tongan.intake.v1.CaseNote
 }
 var file_tongan_intake_v1_types_proto_depIdxs = []int32{
 	0, // [0:0] is the sub-list for method output_type
@@ -620,8 +1157,8 @@ func file_tongan_intake_v1_types_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tongan_intake_v1_types_proto_rawDesc), len(file_tongan_intake_v1_types_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   3,
+			NumEnums:      11,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,142 @@
+package seal
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"tongan.dev/pkg/eventlog"
+	"tongan.dev/pkg/subject"
+)
+
+// Index is a blind index: it finds what has the same value without holding the value, by a keyed hash (HMAC-SHA-256). Hashes are personal
+// data too: they stand in a stream of their own from which they can be removed, and in no event. Its methods may be called from several
+// goroutines.
+type Index struct {
+	box    *Box
+	stream jetstream.Stream
+	name   string
+}
+
+// NewIndex returns the index with this name. Its key is kept among those of the box, wrapped by the master key.
+func (b *Box) NewIndex(ctx context.Context, name string) (*Index, error) {
+	stream, err := b.js.Stream(ctx, subject.StreamIndex)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w: run `tongan migrate` first", subject.StreamIndex, err)
+	}
+	return &Index{box: b, stream: stream, name: name}, nil
+}
+
+// Enter notes that what has this id has the value, and reports whether that is new.
+func (x *Index) Enter(ctx context.Context, value, id string) (isNew bool, err error) {
+	hash, err := x.hash(ctx, value)
+	if err != nil {
+		return false, err
+	}
+	_, err = x.box.js.Publish(ctx, subject.Index(x.name, hash, id), nil, jetstream.WithExpectLastSequencePerSubject(0))
+	if exists(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("index %s: %w: %w", x.name, eventlog.ErrUnavailable, err)
+	}
+	return true, nil
+}
+
+// Find returns the ids that have the value, sorted.
+func (x *Index) Find(ctx context.Context, value string) ([]string, error) {
+	hash, err := x.hash(ctx, value)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	err = x.each(ctx, subject.Index(x.name, hash, "*"), func(m *jetstream.RawStreamMsg) error {
+		ids = append(ids, m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
+		return nil
+	})
+	slices.Sort(ids)
+	return ids, err
+}
+
+// Leave removes that what has this id has the value.
+func (x *Index) Leave(ctx context.Context, value, id string) error {
+	hash, err := x.hash(ctx, value)
+	if err != nil {
+		return err
+	}
+	return x.each(ctx, subject.Index(x.name, hash, id), x.remove(ctx))
+}
+
+// Only removes all entries of what has this id but the one for this value; an empty value is none.
+func (x *Index) Only(ctx context.Context, value, id string) error {
+	if value == "" {
+		return x.Forget(ctx, id)
+	}
+	hash, err := x.hash(ctx, value)
+	if err != nil {
+		return err
+	}
+	remove, keep := x.remove(ctx), subject.Index(x.name, hash, id)
+	return x.each(ctx, subject.Index(x.name, "*", id), func(m *jetstream.RawStreamMsg) error {
+		if m.Subject == keep {
+			return nil
+		}
+		return remove(m)
+	})
+}
+
+// Forget removes all entries of what has this id; their bytes are overwritten where they lie.
+func (x *Index) Forget(ctx context.Context, id string) error {
+	return x.each(ctx, subject.Index(x.name, "*", id), x.remove(ctx))
+}
+
+func (x *Index) remove(ctx context.Context) func(*jetstream.RawStreamMsg) error {
+	return func(m *jetstream.RawStreamMsg) error {
+		err := x.stream.SecureDeleteMsg(ctx, m.Sequence)
+		if err != nil {
+			if _, there := x.stream.GetMsg(ctx, m.Sequence); errors.Is(there, jetstream.ErrMsgNotFound) {
+				return nil // somebody else was faster
+			}
+			return fmt.Errorf("index %s: %w: %w", x.name, eventlog.ErrUnavailable, err)
+		}
+		return nil
+	}
+}
+
+func (x *Index) each(ctx context.Context, filter string, see func(*jetstream.RawStreamMsg) error) error {
+	msgs, err := jetstreamext.GetLastMsgsFor(ctx, x.box.js, subject.StreamIndex, []string{filter})
+	if err != nil {
+		return fmt.Errorf("index %s: %w: %w", x.name, eventlog.ErrUnavailable, err)
+	}
+	for m, err := range msgs {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("index %s: %w: %w", x.name, eventlog.ErrUnavailable, err)
+		}
+		if err := see(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hash is the keyed hash of a value as it stands in subjects.
+func (x *Index) hash(ctx context.Context, value string) (string, error) {
+	key, err := x.box.rawKey(ctx, "index-"+x.name, true)
+	if err != nil {
+		return "", fmt.Errorf("index %s: %w", x.name, err)
+	}
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(value))
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
