@@ -22,6 +22,7 @@ type cli struct {
 	Standalone standaloneCmd `cmd:"" help:"Run everything on this machine: all services, the bus, the ClickHouse engine."`
 	Demo       demoCmd       `cmd:"" help:"Replay 23 January to 4 February 2020 in a fresh folder and print the bulletin."`
 	Send       sendCmd       `cmd:"" help:"Send the demonstration's commands to a system that runs; sending them again changes nothing."`
+	Import     importCmd     `cmd:"" help:"Enter what is in files; importing a file again changes nothing."`
 	Report     reportCmd     `cmd:"" help:"Print the figures as of a day and publish them as a bulletin."`
 	Context    contextCmd    `cmd:"" help:"Keep ways to connect."`
 	Users      usersCmd      `cmd:"" help:"Keep who may call."`
@@ -38,7 +39,7 @@ func main() {
 	}
 	var c cli
 	k := kong.Parse(&c, kong.Name("tongan"), kong.Description("Tongan (童安): child protection in an emergency, as events."),
-		kong.UsageOnError(), kong.Vars{"roles": roleNames()})
+		kong.UsageOnError(), kong.Vars{"roles": roleNames(), "childColumns": childColumnNames()})
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	k.BindTo(ctx, (*context.Context)(nil))
 	err := k.Run()
