@@ -58,7 +58,8 @@ gen-check: gen ## Check that generated code is current and the contract lints.
 
 .PHONY: breaking
 breaking: gen ## Check the contract against the one on main.
-	@cd proto && buf breaking --path tongan --against '../.git#branch=main,subdir=proto'
+	@rm -rf $(BIN)/main && mkdir -p $(BIN)/main && git archive main proto | tar -x -C $(BIN)/main && cp -r proto/third_party $(BIN)/main/proto/
+	@cd proto && buf breaking --against $(BIN)/main/proto
 
 .PHONY: fmt
 fmt: $(BIN)/golangci-lint ## Format all Go.

@@ -249,7 +249,11 @@ type SealOpened struct {
 	// The child whose details they are.
 	ChildId string `protobuf:"bytes,2,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
 	// The query that was asked, for example tongan.qry.intake.child.get.
-	Subject       string `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
+	Subject string `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
+	// The case whose notes they are, if it is one.
+	CaseId string `protobuf:"bytes,4,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// The hotline contact whose details they are, if it is one.
+	ContactId     string `protobuf:"bytes,5,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -301,6 +305,20 @@ func (x *SealOpened) GetChildId() string {
 func (x *SealOpened) GetSubject() string {
 	if x != nil {
 		return x.Subject
+	}
+	return ""
+}
+
+func (x *SealOpened) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *SealOpened) GetContactId() string {
+	if x != nil {
+		return x.ContactId
 	}
 	return ""
 }
@@ -494,14 +512,17 @@ const file_tongan_audit_v1_events_proto_rawDesc = "" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
 	"provenance\x12\x1b\n" +
-	"\tcaller_id\x18\x02 \x01(\tR\bcallerId\"~\n" +
+	"\tcaller_id\x18\x02 \x01(\tR\bcallerId\"\xb6\x01\n" +
 	"\n" +
 	"SealOpened\x12;\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
 	"provenance\x12\x19\n" +
 	"\bchild_id\x18\x02 \x01(\tR\achildId\x12\x18\n" +
-	"\asubject\x18\x03 \x01(\tR\asubject\"\xf4\x01\n" +
+	"\asubject\x18\x03 \x01(\tR\asubject\x12\x17\n" +
+	"\acase_id\x18\x04 \x01(\tR\x06caseId\x12\x1d\n" +
+	"\n" +
+	"contact_id\x18\x05 \x01(\tR\tcontactId\"\xf4\x01\n" +
 	"\x0eAttemptRefused\x12;\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +

@@ -10,9 +10,11 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	v1 "tongan.dev/proto/gen/tongan/event/v1"
+	v11 "tongan.dev/proto/gen/tongan/outreach/v1"
 	unsafe "unsafe"
 )
 
@@ -150,12 +152,18 @@ type ReceiveHotlineContact struct {
 	ContactId string `protobuf:"bytes,2,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
 	// How it came.
 	Channel HotlineChannel `protobuf:"varint,3,opt,name=channel,proto3,enum=tongan.intake.v1.HotlineChannel" json:"channel,omitempty"`
-	// What it is about.
+	// What it is about; left out where that is not known yet.
 	ContactType ContactType `protobuf:"varint,4,opt,name=contact_type,json=contactType,proto3,enum=tongan.intake.v1.ContactType" json:"contact_type,omitempty"`
 	// The child it is about, if known.
 	ChildId string `protobuf:"bytes,5,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
 	// Personal details; sealed under a key of the contact's own.
-	Details       *ContactDetails `protobuf:"bytes,6,opt,name=details,proto3" json:"details,omitempty"`
+	Details *ContactDetails `protobuf:"bytes,6,opt,name=details,proto3" json:"details,omitempty"`
+	// When it rang, or the message came in (来电时间).
+	RangAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=rang_at,json=rangAt,proto3" json:"rang_at,omitempty"`
+	// When it was answered; left out where nobody did (接听时间).
+	AnsweredAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=answered_at,json=answeredAt,proto3" json:"answered_at,omitempty"`
+	// Who speaks.
+	Speaker       Speaker `protobuf:"varint,9,opt,name=speaker,proto3,enum=tongan.intake.v1.Speaker" json:"speaker,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -232,6 +240,27 @@ func (x *ReceiveHotlineContact) GetDetails() *ContactDetails {
 	return nil
 }
 
+func (x *ReceiveHotlineContact) GetRangAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RangAt
+	}
+	return nil
+}
+
+func (x *ReceiveHotlineContact) GetAnsweredAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AnsweredAt
+	}
+	return nil
+}
+
+func (x *ReceiveHotlineContact) GetSpeaker() Speaker {
+	if x != nil {
+		return x.Speaker
+	}
+	return Speaker_SPEAKER_UNSPECIFIED
+}
+
 // OpenCase opens a protection case for a child (开立个案). Subject tongan.cmd.intake.case.open.
 type OpenCase struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -248,7 +277,13 @@ type OpenCase struct {
 	// The hotline contact it came from, if any.
 	ContactId string `protobuf:"bytes,6,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
 	// Narrative; sealed under the child's key.
-	Note          *CaseNote `protobuf:"bytes,7,opt,name=note,proto3" json:"note,omitempty"`
+	Note *CaseNote `protobuf:"bytes,7,opt,name=note,proto3" json:"note,omitempty"`
+	// Where it comes from.
+	CaseSource CaseSource `protobuf:"varint,8,opt,name=case_source,json=caseSource,proto3,enum=tongan.intake.v1.CaseSource" json:"case_source,omitempty"`
+	// The visit it came from, if any.
+	VisitId string `protobuf:"bytes,9,opt,name=visit_id,json=visitId,proto3" json:"visit_id,omitempty"`
+	// Who owns it (责任人); who opens it where it is left out.
+	WorkerId      string `protobuf:"bytes,10,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -332,6 +367,27 @@ func (x *OpenCase) GetNote() *CaseNote {
 	return nil
 }
 
+func (x *OpenCase) GetCaseSource() CaseSource {
+	if x != nil {
+		return x.CaseSource
+	}
+	return CaseSource_CASE_SOURCE_UNSPECIFIED
+}
+
+func (x *OpenCase) GetVisitId() string {
+	if x != nil {
+		return x.VisitId
+	}
+	return ""
+}
+
+func (x *OpenCase) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
 // FlagCaseSpecial marks a case as special, once and for ever (列为特殊个案). Subject tongan.cmd.intake.case.flag-special.
 type FlagCaseSpecial struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -401,7 +457,11 @@ type RecordFollowUp struct {
 	// The case's child; required with a note, which is sealed under that child's key.
 	ChildId string `protobuf:"bytes,5,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
 	// Narrative; sealed under the child's key.
-	Note          *CaseNote `protobuf:"bytes,6,opt,name=note,proto3" json:"note,omitempty"`
+	Note *CaseNote `protobuf:"bytes,6,opt,name=note,proto3" json:"note,omitempty"`
+	// What came of it.
+	FollowUpOutcome FollowUpOutcome `protobuf:"varint,7,opt,name=follow_up_outcome,json=followUpOutcome,proto3,enum=tongan.intake.v1.FollowUpOutcome" json:"follow_up_outcome,omitempty"`
+	// When the next one is due; left out, the rules for the case's risk say it.
+	NextDueAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=next_due_at,json=nextDueAt,proto3" json:"next_due_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -478,6 +538,20 @@ func (x *RecordFollowUp) GetNote() *CaseNote {
 	return nil
 }
 
+func (x *RecordFollowUp) GetFollowUpOutcome() FollowUpOutcome {
+	if x != nil {
+		return x.FollowUpOutcome
+	}
+	return FollowUpOutcome_FOLLOW_UP_OUTCOME_UNSPECIFIED
+}
+
+func (x *RecordFollowUp) GetNextDueAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextDueAt
+	}
+	return nil
+}
+
 // CloseCase ends a case (结案). Subject tongan.cmd.intake.case.close.
 type CloseCase struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -486,7 +560,9 @@ type CloseCase struct {
 	// The case.
 	CaseId string `protobuf:"bytes,2,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
 	// Why.
-	CloseReason   CaseCloseReason `protobuf:"varint,3,opt,name=close_reason,json=closeReason,proto3,enum=tongan.intake.v1.CaseCloseReason" json:"close_reason,omitempty"`
+	CloseReason CaseCloseReason `protobuf:"varint,3,opt,name=close_reason,json=closeReason,proto3,enum=tongan.intake.v1.CaseCloseReason" json:"close_reason,omitempty"`
+	// Opaque id of who agreed (同意人).
+	AgreedBy      string `protobuf:"bytes,4,opt,name=agreed_by,json=agreedBy,proto3" json:"agreed_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -540,6 +616,13 @@ func (x *CloseCase) GetCloseReason() CaseCloseReason {
 		return x.CloseReason
 	}
 	return CaseCloseReason_CASE_CLOSE_REASON_UNSPECIFIED
+}
+
+func (x *CloseCase) GetAgreedBy() string {
+	if x != nil {
+		return x.AgreedBy
+	}
+	return ""
 }
 
 // CorrectChild corrects the personal details of a child (更正信息). Subject
@@ -1548,11 +1631,1552 @@ func (x *ConfirmKeyDestruction) GetKeyId() string {
 	return ""
 }
 
+// ClassifyHotlineContact says what a contact is about, or says it anew (分类). Subject tongan.cmd.intake.contact.classify.
+type ClassifyHotlineContact struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The contact.
+	ContactId string `protobuf:"bytes,2,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// What it is about.
+	ContactType ContactType `protobuf:"varint,3,opt,name=contact_type,json=contactType,proto3,enum=tongan.intake.v1.ContactType" json:"contact_type,omitempty"`
+	// Why, at least one unless it is non-counselling.
+	Reasons []ContactReason `protobuf:"varint,4,rep,packed,name=reasons,proto3,enum=tongan.intake.v1.ContactReason" json:"reasons,omitempty"`
+	// How soon it needs an answer.
+	Urgency       Urgency `protobuf:"varint,5,opt,name=urgency,proto3,enum=tongan.intake.v1.Urgency" json:"urgency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClassifyHotlineContact) Reset() {
+	*x = ClassifyHotlineContact{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClassifyHotlineContact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClassifyHotlineContact) ProtoMessage() {}
+
+func (x *ClassifyHotlineContact) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClassifyHotlineContact.ProtoReflect.Descriptor instead.
+func (*ClassifyHotlineContact) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ClassifyHotlineContact) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *ClassifyHotlineContact) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *ClassifyHotlineContact) GetContactType() ContactType {
+	if x != nil {
+		return x.ContactType
+	}
+	return ContactType_CONTACT_TYPE_UNSPECIFIED
+}
+
+func (x *ClassifyHotlineContact) GetReasons() []ContactReason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *ClassifyHotlineContact) GetUrgency() Urgency {
+	if x != nil {
+		return x.Urgency
+	}
+	return Urgency_URGENCY_UNSPECIFIED
+}
+
+// LinkHotlineContact says which children a contact is about (关联儿童). Subject tongan.cmd.intake.contact.link.
+type LinkHotlineContact struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The contact.
+	ContactId string `protobuf:"bytes,2,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// The children.
+	ChildIds      []string `protobuf:"bytes,3,rep,name=child_ids,json=childIds,proto3" json:"child_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LinkHotlineContact) Reset() {
+	*x = LinkHotlineContact{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LinkHotlineContact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LinkHotlineContact) ProtoMessage() {}
+
+func (x *LinkHotlineContact) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LinkHotlineContact.ProtoReflect.Descriptor instead.
+func (*LinkHotlineContact) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *LinkHotlineContact) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *LinkHotlineContact) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *LinkHotlineContact) GetChildIds() []string {
+	if x != nil {
+		return x.ChildIds
+	}
+	return nil
+}
+
+// RecordContactAction says what was done about a contact (处理). Subject tongan.cmd.intake.contact.act.
+type RecordContactAction struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The contact.
+	ContactId string `protobuf:"bytes,2,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// What was done.
+	ContactAction ContactAction `protobuf:"varint,3,opt,name=contact_action,json=contactAction,proto3,enum=tongan.intake.v1.ContactAction" json:"contact_action,omitempty"`
+	// Opaque id of the organisation that helps, if there is one.
+	HelpingOrg    string `protobuf:"bytes,4,opt,name=helping_org,json=helpingOrg,proto3" json:"helping_org,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordContactAction) Reset() {
+	*x = RecordContactAction{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordContactAction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordContactAction) ProtoMessage() {}
+
+func (x *RecordContactAction) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordContactAction.ProtoReflect.Descriptor instead.
+func (*RecordContactAction) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RecordContactAction) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *RecordContactAction) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *RecordContactAction) GetContactAction() ContactAction {
+	if x != nil {
+		return x.ContactAction
+	}
+	return ContactAction_CONTACT_ACTION_UNSPECIFIED
+}
+
+func (x *RecordContactAction) GetHelpingOrg() string {
+	if x != nil {
+		return x.HelpingOrg
+	}
+	return ""
+}
+
+// PromiseCallBack says that somebody will be called back (约定回电). Subject tongan.cmd.intake.contact.promise-call-back.
+type PromiseCallBack struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The contact.
+	ContactId string `protobuf:"bytes,2,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// By when.
+	DueAt         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=due_at,json=dueAt,proto3" json:"due_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromiseCallBack) Reset() {
+	*x = PromiseCallBack{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromiseCallBack) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromiseCallBack) ProtoMessage() {}
+
+func (x *PromiseCallBack) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromiseCallBack.ProtoReflect.Descriptor instead.
+func (*PromiseCallBack) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *PromiseCallBack) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *PromiseCallBack) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *PromiseCallBack) GetDueAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DueAt
+	}
+	return nil
+}
+
+// RecordCallBack says that somebody was called back (已回电). Subject tongan.cmd.intake.contact.call-back.
+type RecordCallBack struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The contact.
+	ContactId string `protobuf:"bytes,2,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// Whether somebody was reached; if not, the call is still due.
+	Reached       bool `protobuf:"varint,3,opt,name=reached,proto3" json:"reached,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordCallBack) Reset() {
+	*x = RecordCallBack{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordCallBack) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordCallBack) ProtoMessage() {}
+
+func (x *RecordCallBack) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordCallBack.ProtoReflect.Descriptor instead.
+func (*RecordCallBack) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RecordCallBack) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *RecordCallBack) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *RecordCallBack) GetReached() bool {
+	if x != nil {
+		return x.Reached
+	}
+	return false
+}
+
+// HandOverContact gives a contact to another of the organisations that run the line (移交). Subject tongan.cmd.intake.contact.hand-over.
+type HandOverContact struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The contact.
+	ContactId string `protobuf:"bytes,2,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// Opaque id of the organisation that takes it over.
+	ToOrg         string `protobuf:"bytes,3,opt,name=to_org,json=toOrg,proto3" json:"to_org,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandOverContact) Reset() {
+	*x = HandOverContact{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandOverContact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandOverContact) ProtoMessage() {}
+
+func (x *HandOverContact) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandOverContact.ProtoReflect.Descriptor instead.
+func (*HandOverContact) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *HandOverContact) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *HandOverContact) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *HandOverContact) GetToOrg() string {
+	if x != nil {
+		return x.ToOrg
+	}
+	return ""
+}
+
+// CloseHotlineContact ends a contact (办结). Subject tongan.cmd.intake.contact.close.
+type CloseHotlineContact struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The contact.
+	ContactId string `protobuf:"bytes,2,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// How it ended.
+	ContactOutcome ContactOutcome `protobuf:"varint,3,opt,name=contact_outcome,json=contactOutcome,proto3,enum=tongan.intake.v1.ContactOutcome" json:"contact_outcome,omitempty"`
+	// The case that was opened, if one was.
+	CaseId        string `protobuf:"bytes,4,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloseHotlineContact) Reset() {
+	*x = CloseHotlineContact{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloseHotlineContact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloseHotlineContact) ProtoMessage() {}
+
+func (x *CloseHotlineContact) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloseHotlineContact.ProtoReflect.Descriptor instead.
+func (*CloseHotlineContact) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *CloseHotlineContact) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *CloseHotlineContact) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *CloseHotlineContact) GetContactOutcome() ContactOutcome {
+	if x != nil {
+		return x.ContactOutcome
+	}
+	return ContactOutcome_CONTACT_OUTCOME_UNSPECIFIED
+}
+
+func (x *CloseHotlineContact) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+// StartShift says that an operator is on duty at a line (上岗). Subject tongan.cmd.intake.line.start-shift.
+type StartShift struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The line (热线), for example ping-an.
+	LineId string `protobuf:"bytes,2,opt,name=line_id,json=lineId,proto3" json:"line_id,omitempty"`
+	// Opaque id of the shift; serves as command id where none is given.
+	ShiftId string `protobuf:"bytes,3,opt,name=shift_id,json=shiftId,proto3" json:"shift_id,omitempty"`
+	// Opaque id of who is on duty; who did it where it is left out.
+	OperatorId    string `protobuf:"bytes,4,opt,name=operator_id,json=operatorId,proto3" json:"operator_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartShift) Reset() {
+	*x = StartShift{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartShift) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartShift) ProtoMessage() {}
+
+func (x *StartShift) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartShift.ProtoReflect.Descriptor instead.
+func (*StartShift) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *StartShift) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *StartShift) GetLineId() string {
+	if x != nil {
+		return x.LineId
+	}
+	return ""
+}
+
+func (x *StartShift) GetShiftId() string {
+	if x != nil {
+		return x.ShiftId
+	}
+	return ""
+}
+
+func (x *StartShift) GetOperatorId() string {
+	if x != nil {
+		return x.OperatorId
+	}
+	return ""
+}
+
+// EndShift says that an operator is off duty (下岗). Subject tongan.cmd.intake.line.end-shift.
+type EndShift struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The line (热线), for example ping-an.
+	LineId string `protobuf:"bytes,2,opt,name=line_id,json=lineId,proto3" json:"line_id,omitempty"`
+	// The shift.
+	ShiftId       string `protobuf:"bytes,3,opt,name=shift_id,json=shiftId,proto3" json:"shift_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndShift) Reset() {
+	*x = EndShift{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndShift) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndShift) ProtoMessage() {}
+
+func (x *EndShift) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndShift.ProtoReflect.Descriptor instead.
+func (*EndShift) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *EndShift) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *EndShift) GetLineId() string {
+	if x != nil {
+		return x.LineId
+	}
+	return ""
+}
+
+func (x *EndShift) GetShiftId() string {
+	if x != nil {
+		return x.ShiftId
+	}
+	return ""
+}
+
+// AssessCase says how much the case's child is at risk, or says it anew (评估). Subject tongan.cmd.intake.case.assess.
+type AssessCase struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The case.
+	CaseId string `protobuf:"bytes,2,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// Opaque id of the assessment; serves as command id where none is given.
+	AssessmentId string `protobuf:"bytes,3,opt,name=assessment_id,json=assessmentId,proto3" json:"assessment_id,omitempty"`
+	// The risk.
+	RiskLevel RiskLevel `protobuf:"varint,4,opt,name=risk_level,json=riskLevel,proto3,enum=tongan.intake.v1.RiskLevel" json:"risk_level,omitempty"`
+	// Why, as a code (评估理由), for example ALONE_AT_HOME.
+	RiskReason string `protobuf:"bytes,5,opt,name=risk_reason,json=riskReason,proto3" json:"risk_reason,omitempty"`
+	// The revision of the case on which this was decided; another one is refused, and told who changed it.
+	SeenRevision uint64 `protobuf:"varint,6,opt,name=seen_revision,json=seenRevision,proto3" json:"seen_revision,omitempty"`
+	// The case's child; required with a note, which is sealed under that child's key.
+	ChildId string `protobuf:"bytes,7,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Narrative; sealed under the child's key.
+	Note          *CaseNote `protobuf:"bytes,8,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AssessCase) Reset() {
+	*x = AssessCase{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AssessCase) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AssessCase) ProtoMessage() {}
+
+func (x *AssessCase) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AssessCase.ProtoReflect.Descriptor instead.
+func (*AssessCase) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *AssessCase) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *AssessCase) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *AssessCase) GetAssessmentId() string {
+	if x != nil {
+		return x.AssessmentId
+	}
+	return ""
+}
+
+func (x *AssessCase) GetRiskLevel() RiskLevel {
+	if x != nil {
+		return x.RiskLevel
+	}
+	return RiskLevel_RISK_LEVEL_UNSPECIFIED
+}
+
+func (x *AssessCase) GetRiskReason() string {
+	if x != nil {
+		return x.RiskReason
+	}
+	return ""
+}
+
+func (x *AssessCase) GetSeenRevision() uint64 {
+	if x != nil {
+		return x.SeenRevision
+	}
+	return 0
+}
+
+func (x *AssessCase) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *AssessCase) GetNote() *CaseNote {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+// ApproveCasePlan says what is going to be done (制定方案). Subject tongan.cmd.intake.case.approve-plan.
+type ApproveCasePlan struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The case.
+	CaseId string `protobuf:"bytes,2,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// Opaque id of the plan; serves as command id where none is given.
+	PlanId string `protobuf:"bytes,3,opt,name=plan_id,json=planId,proto3" json:"plan_id,omitempty"`
+	// Opaque id of who agreed (同意人).
+	AgreedBy string `protobuf:"bytes,4,opt,name=agreed_by,json=agreedBy,proto3" json:"agreed_by,omitempty"`
+	// Which services it needs.
+	Services []v11.SupportKind `protobuf:"varint,5,rep,packed,name=services,proto3,enum=tongan.outreach.v1.SupportKind" json:"services,omitempty"`
+	// The case's child; required with a note, which is sealed under that child's key.
+	ChildId string `protobuf:"bytes,6,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Narrative; sealed under the child's key.
+	Note          *CaseNote `protobuf:"bytes,7,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApproveCasePlan) Reset() {
+	*x = ApproveCasePlan{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApproveCasePlan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApproveCasePlan) ProtoMessage() {}
+
+func (x *ApproveCasePlan) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApproveCasePlan.ProtoReflect.Descriptor instead.
+func (*ApproveCasePlan) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ApproveCasePlan) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *ApproveCasePlan) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *ApproveCasePlan) GetPlanId() string {
+	if x != nil {
+		return x.PlanId
+	}
+	return ""
+}
+
+func (x *ApproveCasePlan) GetAgreedBy() string {
+	if x != nil {
+		return x.AgreedBy
+	}
+	return ""
+}
+
+func (x *ApproveCasePlan) GetServices() []v11.SupportKind {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *ApproveCasePlan) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *ApproveCasePlan) GetNote() *CaseNote {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+// AssignCaseWorker gives a case to somebody (指定个案责任人). Subject tongan.cmd.intake.case.assign-worker.
+type AssignCaseWorker struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The case.
+	CaseId string `protobuf:"bytes,2,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// Opaque id of the worker.
+	WorkerId string `protobuf:"bytes,3,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// The revision of the case on which this was decided; another one is refused, and told who changed it.
+	SeenRevision  uint64 `protobuf:"varint,4,opt,name=seen_revision,json=seenRevision,proto3" json:"seen_revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AssignCaseWorker) Reset() {
+	*x = AssignCaseWorker{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AssignCaseWorker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AssignCaseWorker) ProtoMessage() {}
+
+func (x *AssignCaseWorker) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AssignCaseWorker.ProtoReflect.Descriptor instead.
+func (*AssignCaseWorker) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *AssignCaseWorker) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *AssignCaseWorker) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *AssignCaseWorker) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *AssignCaseWorker) GetSeenRevision() uint64 {
+	if x != nil {
+		return x.SeenRevision
+	}
+	return 0
+}
+
+// HandOverCases gives a worker's open cases to another one, all or none (个案交接). Subject tongan.cmd.intake.case.hand-over.
+type HandOverCases struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// Opaque id of who has them.
+	FromWorkerId string `protobuf:"bytes,2,opt,name=from_worker_id,json=fromWorkerId,proto3" json:"from_worker_id,omitempty"`
+	// Opaque id of who takes them.
+	WorkerId string `protobuf:"bytes,3,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// The cases.
+	CaseIds       []string `protobuf:"bytes,4,rep,name=case_ids,json=caseIds,proto3" json:"case_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandOverCases) Reset() {
+	*x = HandOverCases{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandOverCases) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandOverCases) ProtoMessage() {}
+
+func (x *HandOverCases) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandOverCases.ProtoReflect.Descriptor instead.
+func (*HandOverCases) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *HandOverCases) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *HandOverCases) GetFromWorkerId() string {
+	if x != nil {
+		return x.FromWorkerId
+	}
+	return ""
+}
+
+func (x *HandOverCases) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *HandOverCases) GetCaseIds() []string {
+	if x != nil {
+		return x.CaseIds
+	}
+	return nil
+}
+
+// ProposeReferral asks an organisation to take over a part of a case (提出转介). Subject tongan.cmd.intake.case.propose-referral.
+type ProposeReferral struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The case.
+	CaseId string `protobuf:"bytes,2,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// Opaque id of the referral; serves as command id where none is given.
+	ReferralId string `protobuf:"bytes,3,opt,name=referral_id,json=referralId,proto3" json:"referral_id,omitempty"`
+	// Opaque id of the organisation.
+	ToOrg string `protobuf:"bytes,4,opt,name=to_org,json=toOrg,proto3" json:"to_org,omitempty"`
+	// What for.
+	SupportKind v11.SupportKind `protobuf:"varint,5,opt,name=support_kind,json=supportKind,proto3,enum=tongan.outreach.v1.SupportKind" json:"support_kind,omitempty"`
+	// The case's child; required with a note, which is sealed under that child's key.
+	ChildId string `protobuf:"bytes,6,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Narrative; sealed under the child's key.
+	Note          *CaseNote `protobuf:"bytes,7,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProposeReferral) Reset() {
+	*x = ProposeReferral{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProposeReferral) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProposeReferral) ProtoMessage() {}
+
+func (x *ProposeReferral) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProposeReferral.ProtoReflect.Descriptor instead.
+func (*ProposeReferral) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ProposeReferral) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *ProposeReferral) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *ProposeReferral) GetReferralId() string {
+	if x != nil {
+		return x.ReferralId
+	}
+	return ""
+}
+
+func (x *ProposeReferral) GetToOrg() string {
+	if x != nil {
+		return x.ToOrg
+	}
+	return ""
+}
+
+func (x *ProposeReferral) GetSupportKind() v11.SupportKind {
+	if x != nil {
+		return x.SupportKind
+	}
+	return v11.SupportKind(0)
+}
+
+func (x *ProposeReferral) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *ProposeReferral) GetNote() *CaseNote {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+// AnswerReferral says what came of a referral (转介答复). Subject tongan.cmd.intake.case.answer-referral.
+type AnswerReferral struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The case.
+	CaseId string `protobuf:"bytes,2,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// The referral.
+	ReferralId string `protobuf:"bytes,3,opt,name=referral_id,json=referralId,proto3" json:"referral_id,omitempty"`
+	// What came of it.
+	ReferralState ReferralState `protobuf:"varint,4,opt,name=referral_state,json=referralState,proto3,enum=tongan.intake.v1.ReferralState" json:"referral_state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnswerReferral) Reset() {
+	*x = AnswerReferral{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnswerReferral) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnswerReferral) ProtoMessage() {}
+
+func (x *AnswerReferral) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnswerReferral.ProtoReflect.Descriptor instead.
+func (*AnswerReferral) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *AnswerReferral) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *AnswerReferral) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *AnswerReferral) GetReferralId() string {
+	if x != nil {
+		return x.ReferralId
+	}
+	return ""
+}
+
+func (x *AnswerReferral) GetReferralState() ReferralState {
+	if x != nil {
+		return x.ReferralState
+	}
+	return ReferralState_REFERRAL_STATE_UNSPECIFIED
+}
+
+// ArrangeTemporaryCare says who cares for the child for a time (安排临时照料). Subject tongan.cmd.intake.case.arrange-care.
+type ArrangeTemporaryCare struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The case.
+	CaseId string `protobuf:"bytes,2,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// Opaque id of the arrangement; serves as command id where none is given.
+	ArrangementId string `protobuf:"bytes,3,opt,name=arrangement_id,json=arrangementId,proto3" json:"arrangement_id,omitempty"`
+	// Who cares.
+	CareProvider TemporaryCareProvider `protobuf:"varint,4,opt,name=care_provider,json=careProvider,proto3,enum=tongan.intake.v1.TemporaryCareProvider" json:"care_provider,omitempty"`
+	// The case's child; required with a note, which is sealed under that child's key.
+	ChildId string `protobuf:"bytes,5,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Narrative; sealed under the child's key.
+	Note          *CaseNote `protobuf:"bytes,6,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArrangeTemporaryCare) Reset() {
+	*x = ArrangeTemporaryCare{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArrangeTemporaryCare) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArrangeTemporaryCare) ProtoMessage() {}
+
+func (x *ArrangeTemporaryCare) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArrangeTemporaryCare.ProtoReflect.Descriptor instead.
+func (*ArrangeTemporaryCare) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ArrangeTemporaryCare) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *ArrangeTemporaryCare) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *ArrangeTemporaryCare) GetArrangementId() string {
+	if x != nil {
+		return x.ArrangementId
+	}
+	return ""
+}
+
+func (x *ArrangeTemporaryCare) GetCareProvider() TemporaryCareProvider {
+	if x != nil {
+		return x.CareProvider
+	}
+	return TemporaryCareProvider_TEMPORARY_CARE_PROVIDER_UNSPECIFIED
+}
+
+func (x *ArrangeTemporaryCare) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *ArrangeTemporaryCare) GetNote() *CaseNote {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+// ReviewCase says that a case was reviewed (复核). Subject tongan.cmd.intake.case.review.
+type ReviewCase struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The case.
+	CaseId string `protobuf:"bytes,2,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// Opaque id of the review; serves as command id where none is given.
+	ReviewId string `protobuf:"bytes,3,opt,name=review_id,json=reviewId,proto3" json:"review_id,omitempty"`
+	// The case's child; required with a note, which is sealed under that child's key.
+	ChildId string `protobuf:"bytes,4,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// Narrative; sealed under the child's key.
+	Note          *CaseNote `protobuf:"bytes,5,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReviewCase) Reset() {
+	*x = ReviewCase{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReviewCase) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReviewCase) ProtoMessage() {}
+
+func (x *ReviewCase) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReviewCase.ProtoReflect.Descriptor instead.
+func (*ReviewCase) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ReviewCase) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *ReviewCase) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *ReviewCase) GetReviewId() string {
+	if x != nil {
+		return x.ReviewId
+	}
+	return ""
+}
+
+func (x *ReviewCase) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *ReviewCase) GetNote() *CaseNote {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+// ReopenCase takes a closed case up again (重新开案). Subject tongan.cmd.intake.case.reopen.
+type ReopenCase struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where; the command id is required.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The case.
+	CaseId string `protobuf:"bytes,2,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// Why, as a code (原因), for example GUARDIAN_ILL_AGAIN.
+	ReopenReason string `protobuf:"bytes,3,opt,name=reopen_reason,json=reopenReason,proto3" json:"reopen_reason,omitempty"`
+	// Who owns it from now on (责任人); who reopens it where it is left out.
+	WorkerId      string `protobuf:"bytes,4,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReopenCase) Reset() {
+	*x = ReopenCase{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReopenCase) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReopenCase) ProtoMessage() {}
+
+func (x *ReopenCase) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReopenCase.ProtoReflect.Descriptor instead.
+func (*ReopenCase) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ReopenCase) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *ReopenCase) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *ReopenCase) GetReopenReason() string {
+	if x != nil {
+		return x.ReopenReason
+	}
+	return ""
+}
+
+func (x *ReopenCase) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+// NoteCaseService notes a step of a service that names a case. The service intake sends it to itself; nobody else can.
+type NoteCaseService struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The case.
+	CaseId string `protobuf:"bytes,2,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// The service support.
+	SupportId string `protobuf:"bytes,3,opt,name=support_id,json=supportId,proto3" json:"support_id,omitempty"`
+	// What.
+	SupportKind v11.SupportKind `protobuf:"varint,4,opt,name=support_kind,json=supportKind,proto3,enum=tongan.outreach.v1.SupportKind" json:"support_kind,omitempty"`
+	// Which step.
+	ServiceStep ServiceStep `protobuf:"varint,5,opt,name=service_step,json=serviceStep,proto3,enum=tongan.intake.v1.ServiceStep" json:"service_step,omitempty"`
+	// The child it is for.
+	ChildId       string `protobuf:"bytes,6,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NoteCaseService) Reset() {
+	*x = NoteCaseService{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NoteCaseService) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NoteCaseService) ProtoMessage() {}
+
+func (x *NoteCaseService) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NoteCaseService.ProtoReflect.Descriptor instead.
+func (*NoteCaseService) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *NoteCaseService) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *NoteCaseService) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *NoteCaseService) GetSupportId() string {
+	if x != nil {
+		return x.SupportId
+	}
+	return ""
+}
+
+func (x *NoteCaseService) GetSupportKind() v11.SupportKind {
+	if x != nil {
+		return x.SupportKind
+	}
+	return v11.SupportKind(0)
+}
+
+func (x *NoteCaseService) GetServiceStep() ServiceStep {
+	if x != nil {
+		return x.ServiceStep
+	}
+	return ServiceStep_SERVICE_STEP_UNSPECIFIED
+}
+
+func (x *NoteCaseService) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+// PassDeadline says that a deadline has passed. The service sends it to itself; nobody else can.
+type PassDeadline struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The deadline, as the case or contact names it.
+	DeadlineId    string `protobuf:"bytes,2,opt,name=deadline_id,json=deadlineId,proto3" json:"deadline_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PassDeadline) Reset() {
+	*x = PassDeadline{}
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PassDeadline) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PassDeadline) ProtoMessage() {}
+
+func (x *PassDeadline) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_commands_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PassDeadline.ProtoReflect.Descriptor instead.
+func (*PassDeadline) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_commands_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *PassDeadline) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *PassDeadline) GetDeadlineId() string {
+	if x != nil {
+		return x.DeadlineId
+	}
+	return ""
+}
+
 var File_tongan_intake_v1_commands_proto protoreflect.FileDescriptor
 
 const file_tongan_intake_v1_commands_proto_rawDesc = "" +
 	"\n" +
-	"\x1ftongan/intake/v1/commands.proto\x12\x10tongan.intake.v1\x1a\x1bbuf/validate/validate.proto\x1a tongan/event/v1/provenance.proto\x1a\x1ctongan/intake/v1/types.proto\"\x92\x05\n" +
+	"\x1ftongan/intake/v1/commands.proto\x12\x10tongan.intake.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a tongan/event/v1/provenance.proto\x1a\x1ctongan/intake/v1/types.proto\x1a\x1etongan/outreach/v1/types.proto\"\x92\x05\n" +
 	"\rRegisterChild\x12C\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
@@ -1565,7 +3189,7 @@ const file_tongan_intake_v1_commands_proto_rawDesc = "" +
 	"\x13category_started_on\x18\x06 \x01(\tB&\xbaH#\xd8\x01\x01r\x1e2\x1c^[0-9]{4}-[0-9]{2}-[0-9]{2}$R\x11categoryStartedOn\x12M\n" +
 	"\rcategory_rule\x18\a \x01(\x0e2\x1e.tongan.intake.v1.CategoryRuleB\b\xbaH\x05\x82\x01\x02\x10\x01R\fcategoryRule\x12>\n" +
 	"\bage_band\x18\b \x01(\x0e2\x19.tongan.intake.v1.AgeBandB\b\xbaH\x05\x82\x01\x02\x10\x01R\aageBand\x12O\n" +
-	"\x11category_age_band\x18\t \x01(\x0e2\x19.tongan.intake.v1.AgeBandB\b\xbaH\x05\x82\x01\x02\x10\x01R\x0fcategoryAgeBand\"\xac\x03\n" +
+	"\x11category_age_band\x18\t \x01(\x0e2\x19.tongan.intake.v1.AgeBandB\b\xbaH\x05\x82\x01\x02\x10\x01R\x0fcategoryAgeBand\"\xcd\a\n" +
 	"\x15ReceiveHotlineContact\x12C\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
@@ -1573,11 +3197,16 @@ const file_tongan_intake_v1_commands_proto_rawDesc = "" +
 	"\n" +
 	"contact_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\tcontactId\x12F\n" +
 	"\achannel\x18\x03 \x01(\x0e2 .tongan.intake.v1.HotlineChannelB\n" +
-	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\achannel\x12L\n" +
-	"\fcontact_type\x18\x04 \x01(\x0e2\x1d.tongan.intake.v1.ContactTypeB\n" +
-	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\vcontactType\x12:\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\achannel\x12J\n" +
+	"\fcontact_type\x18\x04 \x01(\x0e2\x1d.tongan.intake.v1.ContactTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vcontactType\x12:\n" +
 	"\bchild_id\x18\x05 \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x12?\n" +
-	"\adetails\x18\x06 \x01(\v2 .tongan.intake.v1.ContactDetailsB\x03\x80\x01\x01R\adetails\"\xce\x03\n" +
+	"\adetails\x18\x06 \x01(\v2 .tongan.intake.v1.ContactDetailsB\x03\x80\x01\x01R\adetails\x123\n" +
+	"\arang_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x06rangAt\x12;\n" +
+	"\vanswered_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"answeredAt\x12=\n" +
+	"\aspeaker\x18\t \x01(\x0e2\x19.tongan.intake.v1.SpeakerB\b\xbaH\x05\x82\x01\x02\x10\x01R\aspeaker:\xef\x02\xbaH\xeb\x02\x1a\xb9\x01\n" +
+	".receive_hotline_contact.answered_after_ringing\x124answered_at needs rang_at and must not lie before it\x1aQ!has(this.answered_at) || (has(this.rang_at) && this.answered_at >= this.rang_at)\x1a\xac\x01\n" +
+	".receive_hotline_contact.unanswered_has_no_type\x123contact_type must be left out where nobody answered\x1aE!has(this.rang_at) || has(this.answered_at) || this.contact_type == 0\"\x91\x05\n" +
 	"\bOpenCase\x12C\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
@@ -1588,12 +3217,17 @@ const file_tongan_intake_v1_commands_proto_rawDesc = "" +
 	"\tgap_cause\x18\x05 \x01(\x0e2&.tongan.intake.v1.GuardianshipGapCauseB\b\xbaH\x05\x82\x01\x02\x10\x01R\bgapCause\x12>\n" +
 	"\n" +
 	"contact_id\x18\x06 \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^[A-Za-z0-9_-]{1,64}$R\tcontactId\x123\n" +
-	"\x04note\x18\a \x01(\v2\x1a.tongan.intake.v1.CaseNoteB\x03\x80\x01\x01R\x04note\"\x8d\x01\n" +
+	"\x04note\x18\a \x01(\v2\x1a.tongan.intake.v1.CaseNoteB\x03\x80\x01\x01R\x04note\x12G\n" +
+	"\vcase_source\x18\b \x01(\x0e2\x1c.tongan.intake.v1.CaseSourceB\b\xbaH\x05\x82\x01\x02\x10\x01R\n" +
+	"caseSource\x12:\n" +
+	"\bvisit_id\x18\t \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^[A-Za-z0-9_-]{1,64}$R\avisitId\x12<\n" +
+	"\tworker_id\x18\n" +
+	" \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^[A-Za-z0-9_-]{1,64}$R\bworkerId\"\x8d\x01\n" +
 	"\x0fFlagCaseSpecial\x12C\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
 	"provenance\x125\n" +
-	"\acase_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x06caseId\"\xfa\x03\n" +
+	"\acase_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x06caseId\"\x8f\x05\n" +
 	"\x0eRecordFollowUp\x12C\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
@@ -1604,15 +3238,18 @@ const file_tongan_intake_v1_commands_proto_rawDesc = "" +
 	"\achannel\x18\x04 \x01(\x0e2!.tongan.intake.v1.FollowUpChannelB\n" +
 	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\achannel\x12:\n" +
 	"\bchild_id\x18\x05 \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x123\n" +
-	"\x04note\x18\x06 \x01(\v2\x1a.tongan.intake.v1.CaseNoteB\x03\x80\x01\x01R\x04note:r\xbaHo\x1am\n" +
-	"!record_follow_up.note_needs_child\x12 child_id is required with a note\x1a&!has(this.note) || this.child_id != ''\"\xd9\x01\n" +
+	"\x04note\x18\x06 \x01(\v2\x1a.tongan.intake.v1.CaseNoteB\x03\x80\x01\x01R\x04note\x12W\n" +
+	"\x11follow_up_outcome\x18\a \x01(\x0e2!.tongan.intake.v1.FollowUpOutcomeB\b\xbaH\x05\x82\x01\x02\x10\x01R\x0ffollowUpOutcome\x12:\n" +
+	"\vnext_due_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tnextDueAt:r\xbaHo\x1am\n" +
+	"!record_follow_up.note_needs_child\x12 child_id is required with a note\x1a&!has(this.note) || this.child_id != ''\"\x94\x02\n" +
 	"\tCloseCase\x12C\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
 	"provenance\x125\n" +
 	"\acase_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x06caseId\x12P\n" +
 	"\fclose_reason\x18\x03 \x01(\x0e2!.tongan.intake.v1.CaseCloseReasonB\n" +
-	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\vcloseReason\"\x91\x02\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\vcloseReason\x129\n" +
+	"\tagreed_by\x18\x04 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\bagreedBy\"\x91\x02\n" +
 	"\fCorrectChild\x12C\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
@@ -1724,7 +3361,189 @@ const file_tongan_intake_v1_commands_proto_rawDesc = "" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
 	"provenance\x127\n" +
 	"\bchild_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x124\n" +
-	"\x06key_id\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[A-Za-z0-9_-]{1,128}$R\x05keyIdB\xb7\x01\n" +
+	"\x06key_id\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[A-Za-z0-9_-]{1,128}$R\x05keyId\"\xa0\x04\n" +
+	"\x16ClassifyHotlineContact\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x12;\n" +
+	"\n" +
+	"contact_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\tcontactId\x12L\n" +
+	"\fcontact_type\x18\x03 \x01(\x0e2\x1d.tongan.intake.v1.ContactTypeB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\vcontactType\x12N\n" +
+	"\areasons\x18\x04 \x03(\x0e2\x1f.tongan.intake.v1.ContactReasonB\x13\xbaH\x10\x92\x01\r\x10\b\x18\x01\"\a\x82\x01\x04\x10\x01 \x00R\areasons\x12=\n" +
+	"\aurgency\x18\x05 \x01(\x0e2\x19.tongan.intake.v1.UrgencyB\b\xbaH\x05\x82\x01\x02\x10\x01R\aurgency:\xa6\x01\xbaH\xa2\x01\x1a\x9f\x01\n" +
+	" classify_hotline_contact.reasons\x12Dreasons are required, and none stands with a non-counselling contact\x1a5(this.contact_type == 3) == (size(this.reasons) == 0)\"\xdc\x01\n" +
+	"\x12LinkHotlineContact\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x12;\n" +
+	"\n" +
+	"contact_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\tcontactId\x12D\n" +
+	"\tchild_ids\x18\x03 \x03(\tB'\xbaH$\x92\x01!\b\x01\x10\x14\x18\x01\"\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\bchildIds\"\xad\x02\n" +
+	"\x13RecordContactAction\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x12;\n" +
+	"\n" +
+	"contact_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\tcontactId\x12R\n" +
+	"\x0econtact_action\x18\x03 \x01(\x0e2\x1f.tongan.intake.v1.ContactActionB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\rcontactAction\x12@\n" +
+	"\vhelping_org\x18\x04 \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^[A-Za-z0-9_-]{1,64}$R\n" +
+	"helpingOrg\"\xce\x01\n" +
+	"\x0fPromiseCallBack\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x12;\n" +
+	"\n" +
+	"contact_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\tcontactId\x129\n" +
+	"\x06due_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x05dueAt\"\xac\x01\n" +
+	"\x0eRecordCallBack\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x12;\n" +
+	"\n" +
+	"contact_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\tcontactId\x12\x18\n" +
+	"\areached\x18\x03 \x01(\bR\areached\"\xc8\x01\n" +
+	"\x0fHandOverContact\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x12;\n" +
+	"\n" +
+	"contact_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\tcontactId\x123\n" +
+	"\x06to_org\x18\x03 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x05toOrg\"\xc9\x03\n" +
+	"\x13CloseHotlineContact\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x12;\n" +
+	"\n" +
+	"contact_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\tcontactId\x12U\n" +
+	"\x0fcontact_outcome\x18\x03 \x01(\x0e2 .tongan.intake.v1.ContactOutcomeB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x0econtactOutcome\x128\n" +
+	"\acase_id\x18\x04 \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x06caseId:\x9e\x01\xbaH\x9a\x01\x1a\x97\x01\n" +
+	"\x1aclose_hotline_contact.case\x12Dcase_id is required where a case was opened, and stands nowhere else\x1a3(this.contact_outcome == 1) == (this.case_id != '')\"\x83\x02\n" +
+	"\n" +
+	"StartShift\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x125\n" +
+	"\aline_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x06lineId\x127\n" +
+	"\bshift_id\x18\x03 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\ashiftId\x12@\n" +
+	"\voperator_id\x18\x04 \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^[A-Za-z0-9_-]{1,64}$R\n" +
+	"operatorId\"\xbf\x01\n" +
+	"\bEndShift\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x125\n" +
+	"\aline_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x06lineId\x127\n" +
+	"\bshift_id\x18\x03 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\ashiftId\"\xe1\x04\n" +
+	"\n" +
+	"AssessCase\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x125\n" +
+	"\acase_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x06caseId\x12A\n" +
+	"\rassessment_id\x18\x03 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\fassessmentId\x12F\n" +
+	"\n" +
+	"risk_level\x18\x04 \x01(\x0e2\x1b.tongan.intake.v1.RiskLevelB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\triskLevel\x12>\n" +
+	"\vrisk_reason\x18\x05 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[A-Z][A-Z0-9_]{0,63}$R\n" +
+	"riskReason\x12,\n" +
+	"\rseen_revision\x18\x06 \x01(\x04B\a\xbaH\x042\x02 \x00R\fseenRevision\x12:\n" +
+	"\bchild_id\x18\a \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x123\n" +
+	"\x04note\x18\b \x01(\v2\x1a.tongan.intake.v1.CaseNoteB\x03\x80\x01\x01R\x04note:m\xbaHj\x1ah\n" +
+	"\x1cassess_case.note_needs_child\x12 child_id is required with a note\x1a&!has(this.note) || this.child_id != ''\"\xb7\x04\n" +
+	"\x0fApproveCasePlan\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x125\n" +
+	"\acase_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x06caseId\x125\n" +
+	"\aplan_id\x18\x03 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x06planId\x129\n" +
+	"\tagreed_by\x18\x04 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\bagreedBy\x12P\n" +
+	"\bservices\x18\x05 \x03(\x0e2\x1f.tongan.outreach.v1.SupportKindB\x13\xbaH\x10\x92\x01\r\x10\x10\x18\x01\"\a\x82\x01\x04\x10\x01 \x00R\bservices\x12:\n" +
+	"\bchild_id\x18\x06 \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x123\n" +
+	"\x04note\x18\a \x01(\v2\x1a.tongan.intake.v1.CaseNoteB\x03\x80\x01\x01R\x04note:s\xbaHp\x1an\n" +
+	"\"approve_case_plan.note_needs_child\x12 child_id is required with a note\x1a&!has(this.note) || this.child_id != ''\"\xf7\x01\n" +
+	"\x10AssignCaseWorker\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x125\n" +
+	"\acase_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x06caseId\x129\n" +
+	"\tworker_id\x18\x03 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\bworkerId\x12,\n" +
+	"\rseen_revision\x18\x04 \x01(\x04B\a\xbaH\x042\x02 \x00R\fseenRevision\"\x98\x02\n" +
+	"\rHandOverCases\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x12B\n" +
+	"\x0efrom_worker_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\ffromWorkerId\x129\n" +
+	"\tworker_id\x18\x03 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\bworkerId\x12C\n" +
+	"\bcase_ids\x18\x04 \x03(\tB(\xbaH%\x92\x01\"\b\x01\x10\xc8\x01\x18\x01\"\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\acaseIds\"\xb6\x04\n" +
+	"\x0fProposeReferral\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x125\n" +
+	"\acase_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x06caseId\x12=\n" +
+	"\vreferral_id\x18\x03 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\n" +
+	"referralId\x123\n" +
+	"\x06to_org\x18\x04 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x05toOrg\x12N\n" +
+	"\fsupport_kind\x18\x05 \x01(\x0e2\x1f.tongan.outreach.v1.SupportKindB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\vsupportKind\x12:\n" +
+	"\bchild_id\x18\x06 \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x123\n" +
+	"\x04note\x18\a \x01(\v2\x1a.tongan.intake.v1.CaseNoteB\x03\x80\x01\x01R\x04note:r\xbaHo\x1am\n" +
+	"!propose_referral.note_needs_child\x12 child_id is required with a note\x1a&!has(this.note) || this.child_id != ''\"\xa1\x02\n" +
+	"\x0eAnswerReferral\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x125\n" +
+	"\acase_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x06caseId\x12=\n" +
+	"\vreferral_id\x18\x03 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\n" +
+	"referralId\x12T\n" +
+	"\x0ereferral_state\x18\x04 \x01(\x0e2\x1f.tongan.intake.v1.ReferralStateB\f\xbaH\t\x82\x01\x06\x10\x01 \x00 \x01R\rreferralState\"\x9c\x04\n" +
+	"\x14ArrangeTemporaryCare\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x125\n" +
+	"\acase_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x06caseId\x12C\n" +
+	"\x0earrangement_id\x18\x03 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\rarrangementId\x12X\n" +
+	"\rcare_provider\x18\x04 \x01(\x0e2'.tongan.intake.v1.TemporaryCareProviderB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\fcareProvider\x12:\n" +
+	"\bchild_id\x18\x05 \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x123\n" +
+	"\x04note\x18\x06 \x01(\v2\x1a.tongan.intake.v1.CaseNoteB\x03\x80\x01\x01R\x04note:x\xbaHu\x1as\n" +
+	"'arrange_temporary_care.note_needs_child\x12 child_id is required with a note\x1a&!has(this.note) || this.child_id != ''\"\xa3\x03\n" +
+	"\n" +
+	"ReviewCase\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x125\n" +
+	"\acase_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x06caseId\x129\n" +
+	"\treview_id\x18\x03 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\breviewId\x12:\n" +
+	"\bchild_id\x18\x04 \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x123\n" +
+	"\x04note\x18\x05 \x01(\v2\x1a.tongan.intake.v1.CaseNoteB\x03\x80\x01\x01R\x04note:m\xbaHj\x1ah\n" +
+	"\x1creview_case.note_needs_child\x12 child_id is required with a note\x1a&!has(this.note) || this.child_id != ''\"\x8a\x02\n" +
+	"\n" +
+	"ReopenCase\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x125\n" +
+	"\acase_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x06caseId\x12B\n" +
+	"\rreopen_reason\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[A-Z][A-Z0-9_]{0,63}$R\freopenReason\x12<\n" +
+	"\tworker_id\x18\x04 \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^[A-Za-z0-9_-]{1,64}$R\bworkerId\"\x9f\x03\n" +
+	"\x0fNoteCaseService\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x125\n" +
+	"\acase_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x06caseId\x12;\n" +
+	"\n" +
+	"support_id\x18\x03 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\tsupportId\x12L\n" +
+	"\fsupport_kind\x18\x04 \x01(\x0e2\x1f.tongan.outreach.v1.SupportKindB\b\xbaH\x05\x82\x01\x02\x10\x01R\vsupportKind\x12L\n" +
+	"\fservice_step\x18\x05 \x01(\x0e2\x1d.tongan.intake.v1.ServiceStepB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\vserviceStep\x127\n" +
+	"\bchild_id\x18\x06 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\"\x92\x01\n" +
+	"\fPassDeadline\x12C\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"provenance\x12=\n" +
+	"\vdeadline_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\n" +
+	"deadlineIdB\xb7\x01\n" +
 	"\x14com.tongan.intake.v1B\rCommandsProtoP\x01Z.tongan.dev/proto/gen/tongan/intake/v1;intakev1\xa2\x02\x03TIX\xaa\x02\x10Tongan.Intake.V1\xca\x02\x10Tongan\\Intake\\V1\xe2\x02\x1cTongan\\Intake\\V1\\GPBMetadata\xea\x02\x12Tongan::Intake::V1b\x06proto3"
 
 var (
@@ -1739,95 +3558,172 @@ func file_tongan_intake_v1_commands_proto_rawDescGZIP() []byte {
 	return file_tongan_intake_v1_commands_proto_rawDescData
 }
 
-var file_tongan_intake_v1_commands_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_tongan_intake_v1_commands_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_tongan_intake_v1_commands_proto_goTypes = []any{
-	(*RegisterChild)(nil),         // 0: tongan.intake.v1.RegisterChild
-	(*ReceiveHotlineContact)(nil), // 1: tongan.intake.v1.ReceiveHotlineContact
-	(*OpenCase)(nil),              // 2: tongan.intake.v1.OpenCase
-	(*FlagCaseSpecial)(nil),       // 3: tongan.intake.v1.FlagCaseSpecial
-	(*RecordFollowUp)(nil),        // 4: tongan.intake.v1.RecordFollowUp
-	(*CloseCase)(nil),             // 5: tongan.intake.v1.CloseCase
-	(*CorrectChild)(nil),          // 6: tongan.intake.v1.CorrectChild
-	(*MoveChild)(nil),             // 7: tongan.intake.v1.MoveChild
-	(*DeregisterChild)(nil),       // 8: tongan.intake.v1.DeregisterChild
-	(*StartCategory)(nil),         // 9: tongan.intake.v1.StartCategory
-	(*EndCategory)(nil),           // 10: tongan.intake.v1.EndCategory
-	(*RecordGuardian)(nil),        // 11: tongan.intake.v1.RecordGuardian
-	(*EndGuardian)(nil),           // 12: tongan.intake.v1.EndGuardian
-	(*ArrangeCare)(nil),           // 13: tongan.intake.v1.ArrangeCare
-	(*JoinHousehold)(nil),         // 14: tongan.intake.v1.JoinHousehold
-	(*AssignWorker)(nil),          // 15: tongan.intake.v1.AssignWorker
-	(*MergeChild)(nil),            // 16: tongan.intake.v1.MergeChild
-	(*ForgetChild)(nil),           // 17: tongan.intake.v1.ForgetChild
-	(*ConfirmKeyDestruction)(nil), // 18: tongan.intake.v1.ConfirmKeyDestruction
-	(*v1.Provenance)(nil),         // 19: tongan.event.v1.Provenance
-	(v1.PopulationCategory)(0),    // 20: tongan.event.v1.PopulationCategory
-	(*ChildDetails)(nil),          // 21: tongan.intake.v1.ChildDetails
-	(CategoryRule)(0),             // 22: tongan.intake.v1.CategoryRule
-	(AgeBand)(0),                  // 23: tongan.intake.v1.AgeBand
-	(HotlineChannel)(0),           // 24: tongan.intake.v1.HotlineChannel
-	(ContactType)(0),              // 25: tongan.intake.v1.ContactType
-	(*ContactDetails)(nil),        // 26: tongan.intake.v1.ContactDetails
-	(GuardianshipGapCause)(0),     // 27: tongan.intake.v1.GuardianshipGapCause
-	(*CaseNote)(nil),              // 28: tongan.intake.v1.CaseNote
-	(FollowUpChannel)(0),          // 29: tongan.intake.v1.FollowUpChannel
-	(CaseCloseReason)(0),          // 30: tongan.intake.v1.CaseCloseReason
-	(DeregistrationReason)(0),     // 31: tongan.intake.v1.DeregistrationReason
-	(GuardianRelation)(0),         // 32: tongan.intake.v1.GuardianRelation
-	(*GuardianDetails)(nil),       // 33: tongan.intake.v1.GuardianDetails
-	(CareType)(0),                 // 34: tongan.intake.v1.CareType
-	(WorkerRole)(0),               // 35: tongan.intake.v1.WorkerRole
+	(*RegisterChild)(nil),          // 0: tongan.intake.v1.RegisterChild
+	(*ReceiveHotlineContact)(nil),  // 1: tongan.intake.v1.ReceiveHotlineContact
+	(*OpenCase)(nil),               // 2: tongan.intake.v1.OpenCase
+	(*FlagCaseSpecial)(nil),        // 3: tongan.intake.v1.FlagCaseSpecial
+	(*RecordFollowUp)(nil),         // 4: tongan.intake.v1.RecordFollowUp
+	(*CloseCase)(nil),              // 5: tongan.intake.v1.CloseCase
+	(*CorrectChild)(nil),           // 6: tongan.intake.v1.CorrectChild
+	(*MoveChild)(nil),              // 7: tongan.intake.v1.MoveChild
+	(*DeregisterChild)(nil),        // 8: tongan.intake.v1.DeregisterChild
+	(*StartCategory)(nil),          // 9: tongan.intake.v1.StartCategory
+	(*EndCategory)(nil),            // 10: tongan.intake.v1.EndCategory
+	(*RecordGuardian)(nil),         // 11: tongan.intake.v1.RecordGuardian
+	(*EndGuardian)(nil),            // 12: tongan.intake.v1.EndGuardian
+	(*ArrangeCare)(nil),            // 13: tongan.intake.v1.ArrangeCare
+	(*JoinHousehold)(nil),          // 14: tongan.intake.v1.JoinHousehold
+	(*AssignWorker)(nil),           // 15: tongan.intake.v1.AssignWorker
+	(*MergeChild)(nil),             // 16: tongan.intake.v1.MergeChild
+	(*ForgetChild)(nil),            // 17: tongan.intake.v1.ForgetChild
+	(*ConfirmKeyDestruction)(nil),  // 18: tongan.intake.v1.ConfirmKeyDestruction
+	(*ClassifyHotlineContact)(nil), // 19: tongan.intake.v1.ClassifyHotlineContact
+	(*LinkHotlineContact)(nil),     // 20: tongan.intake.v1.LinkHotlineContact
+	(*RecordContactAction)(nil),    // 21: tongan.intake.v1.RecordContactAction
+	(*PromiseCallBack)(nil),        // 22: tongan.intake.v1.PromiseCallBack
+	(*RecordCallBack)(nil),         // 23: tongan.intake.v1.RecordCallBack
+	(*HandOverContact)(nil),        // 24: tongan.intake.v1.HandOverContact
+	(*CloseHotlineContact)(nil),    // 25: tongan.intake.v1.CloseHotlineContact
+	(*StartShift)(nil),             // 26: tongan.intake.v1.StartShift
+	(*EndShift)(nil),               // 27: tongan.intake.v1.EndShift
+	(*AssessCase)(nil),             // 28: tongan.intake.v1.AssessCase
+	(*ApproveCasePlan)(nil),        // 29: tongan.intake.v1.ApproveCasePlan
+	(*AssignCaseWorker)(nil),       // 30: tongan.intake.v1.AssignCaseWorker
+	(*HandOverCases)(nil),          // 31: tongan.intake.v1.HandOverCases
+	(*ProposeReferral)(nil),        // 32: tongan.intake.v1.ProposeReferral
+	(*AnswerReferral)(nil),         // 33: tongan.intake.v1.AnswerReferral
+	(*ArrangeTemporaryCare)(nil),   // 34: tongan.intake.v1.ArrangeTemporaryCare
+	(*ReviewCase)(nil),             // 35: tongan.intake.v1.ReviewCase
+	(*ReopenCase)(nil),             // 36: tongan.intake.v1.ReopenCase
+	(*NoteCaseService)(nil),        // 37: tongan.intake.v1.NoteCaseService
+	(*PassDeadline)(nil),           // 38: tongan.intake.v1.PassDeadline
+	(*v1.Provenance)(nil),          // 39: tongan.event.v1.Provenance
+	(v1.PopulationCategory)(0),     // 40: tongan.event.v1.PopulationCategory
+	(*ChildDetails)(nil),           // 41: tongan.intake.v1.ChildDetails
+	(CategoryRule)(0),              // 42: tongan.intake.v1.CategoryRule
+	(AgeBand)(0),                   // 43: tongan.intake.v1.AgeBand
+	(HotlineChannel)(0),            // 44: tongan.intake.v1.HotlineChannel
+	(ContactType)(0),               // 45: tongan.intake.v1.ContactType
+	(*ContactDetails)(nil),         // 46: tongan.intake.v1.ContactDetails
+	(*timestamppb.Timestamp)(nil),  // 47: google.protobuf.Timestamp
+	(Speaker)(0),                   // 48: tongan.intake.v1.Speaker
+	(GuardianshipGapCause)(0),      // 49: tongan.intake.v1.GuardianshipGapCause
+	(*CaseNote)(nil),               // 50: tongan.intake.v1.CaseNote
+	(CaseSource)(0),                // 51: tongan.intake.v1.CaseSource
+	(FollowUpChannel)(0),           // 52: tongan.intake.v1.FollowUpChannel
+	(FollowUpOutcome)(0),           // 53: tongan.intake.v1.FollowUpOutcome
+	(CaseCloseReason)(0),           // 54: tongan.intake.v1.CaseCloseReason
+	(DeregistrationReason)(0),      // 55: tongan.intake.v1.DeregistrationReason
+	(GuardianRelation)(0),          // 56: tongan.intake.v1.GuardianRelation
+	(*GuardianDetails)(nil),        // 57: tongan.intake.v1.GuardianDetails
+	(CareType)(0),                  // 58: tongan.intake.v1.CareType
+	(WorkerRole)(0),                // 59: tongan.intake.v1.WorkerRole
+	(ContactReason)(0),             // 60: tongan.intake.v1.ContactReason
+	(Urgency)(0),                   // 61: tongan.intake.v1.Urgency
+	(ContactAction)(0),             // 62: tongan.intake.v1.ContactAction
+	(ContactOutcome)(0),            // 63: tongan.intake.v1.ContactOutcome
+	(RiskLevel)(0),                 // 64: tongan.intake.v1.RiskLevel
+	(v11.SupportKind)(0),           // 65: tongan.outreach.v1.SupportKind
+	(ReferralState)(0),             // 66: tongan.intake.v1.ReferralState
+	(TemporaryCareProvider)(0),     // 67: tongan.intake.v1.TemporaryCareProvider
+	(ServiceStep)(0),               // 68: tongan.intake.v1.ServiceStep
 }
 var file_tongan_intake_v1_commands_proto_depIdxs = []int32{
-	19, // 0: tongan.intake.v1.RegisterChild.provenance:type_name -> tongan.event.v1.Provenance
-	20, // 1: tongan.intake.v1.RegisterChild.category:type_name -> tongan.event.v1.PopulationCategory
-	21, // 2: tongan.intake.v1.RegisterChild.details:type_name -> tongan.intake.v1.ChildDetails
-	22, // 3: tongan.intake.v1.RegisterChild.category_rule:type_name -> tongan.intake.v1.CategoryRule
-	23, // 4: tongan.intake.v1.RegisterChild.age_band:type_name -> tongan.intake.v1.AgeBand
-	23, // 5: tongan.intake.v1.RegisterChild.category_age_band:type_name -> tongan.intake.v1.AgeBand
-	19, // 6: tongan.intake.v1.ReceiveHotlineContact.provenance:type_name -> tongan.event.v1.Provenance
-	24, // 7: tongan.intake.v1.ReceiveHotlineContact.channel:type_name -> tongan.intake.v1.HotlineChannel
-	25, // 8: tongan.intake.v1.ReceiveHotlineContact.contact_type:type_name -> tongan.intake.v1.ContactType
-	26, // 9: tongan.intake.v1.ReceiveHotlineContact.details:type_name -> tongan.intake.v1.ContactDetails
-	19, // 10: tongan.intake.v1.OpenCase.provenance:type_name -> tongan.event.v1.Provenance
-	20, // 11: tongan.intake.v1.OpenCase.category:type_name -> tongan.event.v1.PopulationCategory
-	27, // 12: tongan.intake.v1.OpenCase.gap_cause:type_name -> tongan.intake.v1.GuardianshipGapCause
-	28, // 13: tongan.intake.v1.OpenCase.note:type_name -> tongan.intake.v1.CaseNote
-	19, // 14: tongan.intake.v1.FlagCaseSpecial.provenance:type_name -> tongan.event.v1.Provenance
-	19, // 15: tongan.intake.v1.RecordFollowUp.provenance:type_name -> tongan.event.v1.Provenance
-	29, // 16: tongan.intake.v1.RecordFollowUp.channel:type_name -> tongan.intake.v1.FollowUpChannel
-	28, // 17: tongan.intake.v1.RecordFollowUp.note:type_name -> tongan.intake.v1.CaseNote
-	19, // 18: tongan.intake.v1.CloseCase.provenance:type_name -> tongan.event.v1.Provenance
-	30, // 19: tongan.intake.v1.CloseCase.close_reason:type_name -> tongan.intake.v1.CaseCloseReason
-	19, // 20: tongan.intake.v1.CorrectChild.provenance:type_name -> tongan.event.v1.Provenance
-	21, // 21: tongan.intake.v1.CorrectChild.details:type_name -> tongan.intake.v1.ChildDetails
-	23, // 22: tongan.intake.v1.CorrectChild.age_band:type_name -> tongan.intake.v1.AgeBand
-	19, // 23: tongan.intake.v1.MoveChild.provenance:type_name -> tongan.event.v1.Provenance
-	19, // 24: tongan.intake.v1.DeregisterChild.provenance:type_name -> tongan.event.v1.Provenance
-	31, // 25: tongan.intake.v1.DeregisterChild.deregistration_reason:type_name -> tongan.intake.v1.DeregistrationReason
-	19, // 26: tongan.intake.v1.StartCategory.provenance:type_name -> tongan.event.v1.Provenance
-	20, // 27: tongan.intake.v1.StartCategory.category:type_name -> tongan.event.v1.PopulationCategory
-	22, // 28: tongan.intake.v1.StartCategory.category_rule:type_name -> tongan.intake.v1.CategoryRule
-	23, // 29: tongan.intake.v1.StartCategory.age_band:type_name -> tongan.intake.v1.AgeBand
-	19, // 30: tongan.intake.v1.EndCategory.provenance:type_name -> tongan.event.v1.Provenance
-	20, // 31: tongan.intake.v1.EndCategory.category:type_name -> tongan.event.v1.PopulationCategory
-	19, // 32: tongan.intake.v1.RecordGuardian.provenance:type_name -> tongan.event.v1.Provenance
-	32, // 33: tongan.intake.v1.RecordGuardian.relation:type_name -> tongan.intake.v1.GuardianRelation
-	33, // 34: tongan.intake.v1.RecordGuardian.details:type_name -> tongan.intake.v1.GuardianDetails
-	19, // 35: tongan.intake.v1.EndGuardian.provenance:type_name -> tongan.event.v1.Provenance
-	19, // 36: tongan.intake.v1.ArrangeCare.provenance:type_name -> tongan.event.v1.Provenance
-	34, // 37: tongan.intake.v1.ArrangeCare.care_type:type_name -> tongan.intake.v1.CareType
-	19, // 38: tongan.intake.v1.JoinHousehold.provenance:type_name -> tongan.event.v1.Provenance
-	19, // 39: tongan.intake.v1.AssignWorker.provenance:type_name -> tongan.event.v1.Provenance
-	35, // 40: tongan.intake.v1.AssignWorker.worker_role:type_name -> tongan.intake.v1.WorkerRole
-	19, // 41: tongan.intake.v1.MergeChild.provenance:type_name -> tongan.event.v1.Provenance
-	19, // 42: tongan.intake.v1.ForgetChild.provenance:type_name -> tongan.event.v1.Provenance
-	19, // 43: tongan.intake.v1.ConfirmKeyDestruction.provenance:type_name -> tongan.event.v1.Provenance
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	39, // 0: tongan.intake.v1.RegisterChild.provenance:type_name -> tongan.event.v1.Provenance
+	40, // 1: tongan.intake.v1.RegisterChild.category:type_name -> tongan.event.v1.PopulationCategory
+	41, // 2: tongan.intake.v1.RegisterChild.details:type_name -> tongan.intake.v1.ChildDetails
+	42, // 3: tongan.intake.v1.RegisterChild.category_rule:type_name -> tongan.intake.v1.CategoryRule
+	43, // 4: tongan.intake.v1.RegisterChild.age_band:type_name -> tongan.intake.v1.AgeBand
+	43, // 5: tongan.intake.v1.RegisterChild.category_age_band:type_name -> tongan.intake.v1.AgeBand
+	39, // 6: tongan.intake.v1.ReceiveHotlineContact.provenance:type_name -> tongan.event.v1.Provenance
+	44, // 7: tongan.intake.v1.ReceiveHotlineContact.channel:type_name -> tongan.intake.v1.HotlineChannel
+	45, // 8: tongan.intake.v1.ReceiveHotlineContact.contact_type:type_name -> tongan.intake.v1.ContactType
+	46, // 9: tongan.intake.v1.ReceiveHotlineContact.details:type_name -> tongan.intake.v1.ContactDetails
+	47, // 10: tongan.intake.v1.ReceiveHotlineContact.rang_at:type_name -> google.protobuf.Timestamp
+	47, // 11: tongan.intake.v1.ReceiveHotlineContact.answered_at:type_name -> google.protobuf.Timestamp
+	48, // 12: tongan.intake.v1.ReceiveHotlineContact.speaker:type_name -> tongan.intake.v1.Speaker
+	39, // 13: tongan.intake.v1.OpenCase.provenance:type_name -> tongan.event.v1.Provenance
+	40, // 14: tongan.intake.v1.OpenCase.category:type_name -> tongan.event.v1.PopulationCategory
+	49, // 15: tongan.intake.v1.OpenCase.gap_cause:type_name -> tongan.intake.v1.GuardianshipGapCause
+	50, // 16: tongan.intake.v1.OpenCase.note:type_name -> tongan.intake.v1.CaseNote
+	51, // 17: tongan.intake.v1.OpenCase.case_source:type_name -> tongan.intake.v1.CaseSource
+	39, // 18: tongan.intake.v1.FlagCaseSpecial.provenance:type_name -> tongan.event.v1.Provenance
+	39, // 19: tongan.intake.v1.RecordFollowUp.provenance:type_name -> tongan.event.v1.Provenance
+	52, // 20: tongan.intake.v1.RecordFollowUp.channel:type_name -> tongan.intake.v1.FollowUpChannel
+	50, // 21: tongan.intake.v1.RecordFollowUp.note:type_name -> tongan.intake.v1.CaseNote
+	53, // 22: tongan.intake.v1.RecordFollowUp.follow_up_outcome:type_name -> tongan.intake.v1.FollowUpOutcome
+	47, // 23: tongan.intake.v1.RecordFollowUp.next_due_at:type_name -> google.protobuf.Timestamp
+	39, // 24: tongan.intake.v1.CloseCase.provenance:type_name -> tongan.event.v1.Provenance
+	54, // 25: tongan.intake.v1.CloseCase.close_reason:type_name -> tongan.intake.v1.CaseCloseReason
+	39, // 26: tongan.intake.v1.CorrectChild.provenance:type_name -> tongan.event.v1.Provenance
+	41, // 27: tongan.intake.v1.CorrectChild.details:type_name -> tongan.intake.v1.ChildDetails
+	43, // 28: tongan.intake.v1.CorrectChild.age_band:type_name -> tongan.intake.v1.AgeBand
+	39, // 29: tongan.intake.v1.MoveChild.provenance:type_name -> tongan.event.v1.Provenance
+	39, // 30: tongan.intake.v1.DeregisterChild.provenance:type_name -> tongan.event.v1.Provenance
+	55, // 31: tongan.intake.v1.DeregisterChild.deregistration_reason:type_name -> tongan.intake.v1.DeregistrationReason
+	39, // 32: tongan.intake.v1.StartCategory.provenance:type_name -> tongan.event.v1.Provenance
+	40, // 33: tongan.intake.v1.StartCategory.category:type_name -> tongan.event.v1.PopulationCategory
+	42, // 34: tongan.intake.v1.StartCategory.category_rule:type_name -> tongan.intake.v1.CategoryRule
+	43, // 35: tongan.intake.v1.StartCategory.age_band:type_name -> tongan.intake.v1.AgeBand
+	39, // 36: tongan.intake.v1.EndCategory.provenance:type_name -> tongan.event.v1.Provenance
+	40, // 37: tongan.intake.v1.EndCategory.category:type_name -> tongan.event.v1.PopulationCategory
+	39, // 38: tongan.intake.v1.RecordGuardian.provenance:type_name -> tongan.event.v1.Provenance
+	56, // 39: tongan.intake.v1.RecordGuardian.relation:type_name -> tongan.intake.v1.GuardianRelation
+	57, // 40: tongan.intake.v1.RecordGuardian.details:type_name -> tongan.intake.v1.GuardianDetails
+	39, // 41: tongan.intake.v1.EndGuardian.provenance:type_name -> tongan.event.v1.Provenance
+	39, // 42: tongan.intake.v1.ArrangeCare.provenance:type_name -> tongan.event.v1.Provenance
+	58, // 43: tongan.intake.v1.ArrangeCare.care_type:type_name -> tongan.intake.v1.CareType
+	39, // 44: tongan.intake.v1.JoinHousehold.provenance:type_name -> tongan.event.v1.Provenance
+	39, // 45: tongan.intake.v1.AssignWorker.provenance:type_name -> tongan.event.v1.Provenance
+	59, // 46: tongan.intake.v1.AssignWorker.worker_role:type_name -> tongan.intake.v1.WorkerRole
+	39, // 47: tongan.intake.v1.MergeChild.provenance:type_name -> tongan.event.v1.Provenance
+	39, // 48: tongan.intake.v1.ForgetChild.provenance:type_name -> tongan.event.v1.Provenance
+	39, // 49: tongan.intake.v1.ConfirmKeyDestruction.provenance:type_name -> tongan.event.v1.Provenance
+	39, // 50: tongan.intake.v1.ClassifyHotlineContact.provenance:type_name -> tongan.event.v1.Provenance
+	45, // 51: tongan.intake.v1.ClassifyHotlineContact.contact_type:type_name -> tongan.intake.v1.ContactType
+	60, // 52: tongan.intake.v1.ClassifyHotlineContact.reasons:type_name -> tongan.intake.v1.ContactReason
+	61, // 53: tongan.intake.v1.ClassifyHotlineContact.urgency:type_name -> tongan.intake.v1.Urgency
+	39, // 54: tongan.intake.v1.LinkHotlineContact.provenance:type_name -> tongan.event.v1.Provenance
+	39, // 55: tongan.intake.v1.RecordContactAction.provenance:type_name -> tongan.event.v1.Provenance
+	62, // 56: tongan.intake.v1.RecordContactAction.contact_action:type_name -> tongan.intake.v1.ContactAction
+	39, // 57: tongan.intake.v1.PromiseCallBack.provenance:type_name -> tongan.event.v1.Provenance
+	47, // 58: tongan.intake.v1.PromiseCallBack.due_at:type_name -> google.protobuf.Timestamp
+	39, // 59: tongan.intake.v1.RecordCallBack.provenance:type_name -> tongan.event.v1.Provenance
+	39, // 60: tongan.intake.v1.HandOverContact.provenance:type_name -> tongan.event.v1.Provenance
+	39, // 61: tongan.intake.v1.CloseHotlineContact.provenance:type_name -> tongan.event.v1.Provenance
+	63, // 62: tongan.intake.v1.CloseHotlineContact.contact_outcome:type_name -> tongan.intake.v1.ContactOutcome
+	39, // 63: tongan.intake.v1.StartShift.provenance:type_name -> tongan.event.v1.Provenance
+	39, // 64: tongan.intake.v1.EndShift.provenance:type_name -> tongan.event.v1.Provenance
+	39, // 65: tongan.intake.v1.AssessCase.provenance:type_name -> tongan.event.v1.Provenance
+	64, // 66: tongan.intake.v1.AssessCase.risk_level:type_name -> tongan.intake.v1.RiskLevel
+	50, // 67: tongan.intake.v1.AssessCase.note:type_name -> tongan.intake.v1.CaseNote
+	39, // 68: tongan.intake.v1.ApproveCasePlan.provenance:type_name -> tongan.event.v1.Provenance
+	65, // 69: tongan.intake.v1.ApproveCasePlan.services:type_name -> tongan.outreach.v1.SupportKind
+	50, // 70: tongan.intake.v1.ApproveCasePlan.note:type_name -> tongan.intake.v1.CaseNote
+	39, // 71: tongan.intake.v1.AssignCaseWorker.provenance:type_name -> tongan.event.v1.Provenance
+	39, // 72: tongan.intake.v1.HandOverCases.provenance:type_name -> tongan.event.v1.Provenance
+	39, // 73: tongan.intake.v1.ProposeReferral.provenance:type_name -> tongan.event.v1.Provenance
+	65, // 74: tongan.intake.v1.ProposeReferral.support_kind:type_name -> tongan.outreach.v1.SupportKind
+	50, // 75: tongan.intake.v1.ProposeReferral.note:type_name -> tongan.intake.v1.CaseNote
+	39, // 76: tongan.intake.v1.AnswerReferral.provenance:type_name -> tongan.event.v1.Provenance
+	66, // 77: tongan.intake.v1.AnswerReferral.referral_state:type_name -> tongan.intake.v1.ReferralState
+	39, // 78: tongan.intake.v1.ArrangeTemporaryCare.provenance:type_name -> tongan.event.v1.Provenance
+	67, // 79: tongan.intake.v1.ArrangeTemporaryCare.care_provider:type_name -> tongan.intake.v1.TemporaryCareProvider
+	50, // 80: tongan.intake.v1.ArrangeTemporaryCare.note:type_name -> tongan.intake.v1.CaseNote
+	39, // 81: tongan.intake.v1.ReviewCase.provenance:type_name -> tongan.event.v1.Provenance
+	50, // 82: tongan.intake.v1.ReviewCase.note:type_name -> tongan.intake.v1.CaseNote
+	39, // 83: tongan.intake.v1.ReopenCase.provenance:type_name -> tongan.event.v1.Provenance
+	39, // 84: tongan.intake.v1.NoteCaseService.provenance:type_name -> tongan.event.v1.Provenance
+	65, // 85: tongan.intake.v1.NoteCaseService.support_kind:type_name -> tongan.outreach.v1.SupportKind
+	68, // 86: tongan.intake.v1.NoteCaseService.service_step:type_name -> tongan.intake.v1.ServiceStep
+	39, // 87: tongan.intake.v1.PassDeadline.provenance:type_name -> tongan.event.v1.Provenance
+	88, // [88:88] is the sub-list for method output_type
+	88, // [88:88] is the sub-list for method input_type
+	88, // [88:88] is the sub-list for extension type_name
+	88, // [88:88] is the sub-list for extension extendee
+	0,  // [0:88] is the sub-list for field type_name
 }
 
 func init() { file_tongan_intake_v1_commands_proto_init() }
@@ -1842,7 +3738,7 @@ func file_tongan_intake_v1_commands_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tongan_intake_v1_commands_proto_rawDesc), len(file_tongan_intake_v1_commands_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

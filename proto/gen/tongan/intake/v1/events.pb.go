@@ -9,9 +9,11 @@ package intakev1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	v1 "tongan.dev/proto/gen/tongan/event/v1"
+	v11 "tongan.dev/proto/gen/tongan/outreach/v1"
 	unsafe "unsafe"
 )
 
@@ -145,7 +147,13 @@ type HotlineContactReceived struct {
 	// The child it is about, if known.
 	ChildId string `protobuf:"bytes,5,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
 	// A sealed tongan.intake.v1.ContactDetails, under a key of the contact's own.
-	Details       *v1.Sealed `protobuf:"bytes,6,opt,name=details,proto3" json:"details,omitempty"`
+	Details *v1.Sealed `protobuf:"bytes,6,opt,name=details,proto3" json:"details,omitempty"`
+	// When it rang, or the message came in; missing where that was not recorded.
+	RangAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=rang_at,json=rangAt,proto3" json:"rang_at,omitempty"`
+	// When it was answered; missing where nobody did, or that was not recorded.
+	AnsweredAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=answered_at,json=answeredAt,proto3" json:"answered_at,omitempty"`
+	// Who speaks.
+	Speaker       Speaker `protobuf:"varint,9,opt,name=speaker,proto3,enum=tongan.intake.v1.Speaker" json:"speaker,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -222,6 +230,27 @@ func (x *HotlineContactReceived) GetDetails() *v1.Sealed {
 	return nil
 }
 
+func (x *HotlineContactReceived) GetRangAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RangAt
+	}
+	return nil
+}
+
+func (x *HotlineContactReceived) GetAnsweredAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AnsweredAt
+	}
+	return nil
+}
+
+func (x *HotlineContactReceived) GetSpeaker() Speaker {
+	if x != nil {
+		return x.Speaker
+	}
+	return Speaker_SPEAKER_UNSPECIFIED
+}
+
 // CaseOpened says that a protection case was opened (个案已开立).
 type CaseOpened struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -238,7 +267,13 @@ type CaseOpened struct {
 	// The hotline contact it came from, if any.
 	ContactId string `protobuf:"bytes,6,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
 	// A sealed tongan.intake.v1.CaseNote.
-	Note          *v1.Sealed `protobuf:"bytes,7,opt,name=note,proto3" json:"note,omitempty"`
+	Note *v1.Sealed `protobuf:"bytes,7,opt,name=note,proto3" json:"note,omitempty"`
+	// Where it comes from.
+	CaseSource CaseSource `protobuf:"varint,8,opt,name=case_source,json=caseSource,proto3,enum=tongan.intake.v1.CaseSource" json:"case_source,omitempty"`
+	// The visit it came from, if any.
+	VisitId string `protobuf:"bytes,9,opt,name=visit_id,json=visitId,proto3" json:"visit_id,omitempty"`
+	// Who owns it; empty in events of before, where it is who did it.
+	WorkerId      string `protobuf:"bytes,10,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -320,6 +355,27 @@ func (x *CaseOpened) GetNote() *v1.Sealed {
 		return x.Note
 	}
 	return nil
+}
+
+func (x *CaseOpened) GetCaseSource() CaseSource {
+	if x != nil {
+		return x.CaseSource
+	}
+	return CaseSource_CASE_SOURCE_UNSPECIFIED
+}
+
+func (x *CaseOpened) GetVisitId() string {
+	if x != nil {
+		return x.VisitId
+	}
+	return ""
+}
+
+func (x *CaseOpened) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
 }
 
 // CaseFlaggedSpecial says that a case is special from now on (已列为特殊个案).
@@ -444,7 +500,19 @@ type FollowUpRecorded struct {
 	// A sealed tongan.intake.v1.CaseNote.
 	Note *v1.Sealed `protobuf:"bytes,9,opt,name=note,proto3" json:"note,omitempty"`
 	// The day from which it counts, in Asia/Shanghai, YYYY-MM-DD: the first on which it was special and followed up.
-	CountsOn      string `protobuf:"bytes,10,opt,name=counts_on,json=countsOn,proto3" json:"counts_on,omitempty"`
+	CountsOn string `protobuf:"bytes,10,opt,name=counts_on,json=countsOn,proto3" json:"counts_on,omitempty"`
+	// What came of it.
+	FollowUpOutcome FollowUpOutcome `protobuf:"varint,11,opt,name=follow_up_outcome,json=followUpOutcome,proto3,enum=tongan.intake.v1.FollowUpOutcome" json:"follow_up_outcome,omitempty"`
+	// Deadlines that are set by it.
+	DeadlinesSet []*Deadline `protobuf:"bytes,12,rep,name=deadlines_set,json=deadlinesSet,proto3" json:"deadlines_set,omitempty"`
+	// Deadlines that are met by it, in time or late.
+	DeadlinesMet []*Deadline `protobuf:"bytes,13,rep,name=deadlines_met,json=deadlinesMet,proto3" json:"deadlines_met,omitempty"`
+	// Deadlines that hold no longer.
+	DeadlinesWithdrawn []*Deadline `protobuf:"bytes,14,rep,name=deadlines_withdrawn,json=deadlinesWithdrawn,proto3" json:"deadlines_withdrawn,omitempty"`
+	// Who owns the case, restated.
+	WorkerId string `protobuf:"bytes,15,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// The risk of the case, restated.
+	RiskLevel     RiskLevel `protobuf:"varint,16,opt,name=risk_level,json=riskLevel,proto3,enum=tongan.intake.v1.RiskLevel" json:"risk_level,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -549,6 +617,48 @@ func (x *FollowUpRecorded) GetCountsOn() string {
 	return ""
 }
 
+func (x *FollowUpRecorded) GetFollowUpOutcome() FollowUpOutcome {
+	if x != nil {
+		return x.FollowUpOutcome
+	}
+	return FollowUpOutcome_FOLLOW_UP_OUTCOME_UNSPECIFIED
+}
+
+func (x *FollowUpRecorded) GetDeadlinesSet() []*Deadline {
+	if x != nil {
+		return x.DeadlinesSet
+	}
+	return nil
+}
+
+func (x *FollowUpRecorded) GetDeadlinesMet() []*Deadline {
+	if x != nil {
+		return x.DeadlinesMet
+	}
+	return nil
+}
+
+func (x *FollowUpRecorded) GetDeadlinesWithdrawn() []*Deadline {
+	if x != nil {
+		return x.DeadlinesWithdrawn
+	}
+	return nil
+}
+
+func (x *FollowUpRecorded) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *FollowUpRecorded) GetRiskLevel() RiskLevel {
+	if x != nil {
+		return x.RiskLevel
+	}
+	return RiskLevel_RISK_LEVEL_UNSPECIFIED
+}
+
 // CaseClosed says that a case ended (已结案).
 type CaseClosed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -565,7 +675,15 @@ type CaseClosed struct {
 	// The case's district, restated.
 	AdmCode string `protobuf:"bytes,6,opt,name=adm_code,json=admCode,proto3" json:"adm_code,omitempty"`
 	// Whether the case was special.
-	Special       bool `protobuf:"varint,7,opt,name=special,proto3" json:"special,omitempty"`
+	Special bool `protobuf:"varint,7,opt,name=special,proto3" json:"special,omitempty"`
+	// Who agreed; empty in events of before.
+	AgreedBy string `protobuf:"bytes,8,opt,name=agreed_by,json=agreedBy,proto3" json:"agreed_by,omitempty"`
+	// Deadlines that hold no longer.
+	DeadlinesWithdrawn []*Deadline `protobuf:"bytes,9,rep,name=deadlines_withdrawn,json=deadlinesWithdrawn,proto3" json:"deadlines_withdrawn,omitempty"`
+	// Who owned the case, restated.
+	WorkerId string `protobuf:"bytes,10,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// The risk of the case, restated.
+	RiskLevel     RiskLevel `protobuf:"varint,11,opt,name=risk_level,json=riskLevel,proto3,enum=tongan.intake.v1.RiskLevel" json:"risk_level,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -647,6 +765,34 @@ func (x *CaseClosed) GetSpecial() bool {
 		return x.Special
 	}
 	return false
+}
+
+func (x *CaseClosed) GetAgreedBy() string {
+	if x != nil {
+		return x.AgreedBy
+	}
+	return ""
+}
+
+func (x *CaseClosed) GetDeadlinesWithdrawn() []*Deadline {
+	if x != nil {
+		return x.DeadlinesWithdrawn
+	}
+	return nil
+}
+
+func (x *CaseClosed) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *CaseClosed) GetRiskLevel() RiskLevel {
+	if x != nil {
+		return x.RiskLevel
+	}
+	return RiskLevel_RISK_LEVEL_UNSPECIFIED
 }
 
 // ChildCorrected says that a child's personal details were corrected (已更正).
@@ -1661,11 +1807,2228 @@ func (x *ChildKeyDestroyed) GetKeyId() string {
 	return ""
 }
 
+// HotlineContactClassified says what a contact is about (来电已分类).
+type HotlineContactClassified struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The contact.
+	ContactId string `protobuf:"bytes,2,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// What it is about.
+	ContactType ContactType `protobuf:"varint,3,opt,name=contact_type,json=contactType,proto3,enum=tongan.intake.v1.ContactType" json:"contact_type,omitempty"`
+	// What it was said to be about before; unspecified the first time.
+	PreviousContactType ContactType `protobuf:"varint,4,opt,name=previous_contact_type,json=previousContactType,proto3,enum=tongan.intake.v1.ContactType" json:"previous_contact_type,omitempty"`
+	// Why.
+	Reasons []ContactReason `protobuf:"varint,5,rep,packed,name=reasons,proto3,enum=tongan.intake.v1.ContactReason" json:"reasons,omitempty"`
+	// How soon it needs an answer.
+	Urgency Urgency `protobuf:"varint,6,opt,name=urgency,proto3,enum=tongan.intake.v1.Urgency" json:"urgency,omitempty"`
+	// How it came, restated.
+	Channel HotlineChannel `protobuf:"varint,7,opt,name=channel,proto3,enum=tongan.intake.v1.HotlineChannel" json:"channel,omitempty"`
+	// The district of the contact, restated.
+	AdmCode string `protobuf:"bytes,8,opt,name=adm_code,json=admCode,proto3" json:"adm_code,omitempty"`
+	// The day the contact counts on, restated, in Asia/Shanghai, YYYY-MM-DD.
+	CountsOn string `protobuf:"bytes,9,opt,name=counts_on,json=countsOn,proto3" json:"counts_on,omitempty"`
+	// The organisation credited with the contact, restated.
+	ContactOrg    string `protobuf:"bytes,10,opt,name=contact_org,json=contactOrg,proto3" json:"contact_org,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HotlineContactClassified) Reset() {
+	*x = HotlineContactClassified{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HotlineContactClassified) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HotlineContactClassified) ProtoMessage() {}
+
+func (x *HotlineContactClassified) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HotlineContactClassified.ProtoReflect.Descriptor instead.
+func (*HotlineContactClassified) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *HotlineContactClassified) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *HotlineContactClassified) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *HotlineContactClassified) GetContactType() ContactType {
+	if x != nil {
+		return x.ContactType
+	}
+	return ContactType_CONTACT_TYPE_UNSPECIFIED
+}
+
+func (x *HotlineContactClassified) GetPreviousContactType() ContactType {
+	if x != nil {
+		return x.PreviousContactType
+	}
+	return ContactType_CONTACT_TYPE_UNSPECIFIED
+}
+
+func (x *HotlineContactClassified) GetReasons() []ContactReason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *HotlineContactClassified) GetUrgency() Urgency {
+	if x != nil {
+		return x.Urgency
+	}
+	return Urgency_URGENCY_UNSPECIFIED
+}
+
+func (x *HotlineContactClassified) GetChannel() HotlineChannel {
+	if x != nil {
+		return x.Channel
+	}
+	return HotlineChannel_HOTLINE_CHANNEL_UNSPECIFIED
+}
+
+func (x *HotlineContactClassified) GetAdmCode() string {
+	if x != nil {
+		return x.AdmCode
+	}
+	return ""
+}
+
+func (x *HotlineContactClassified) GetCountsOn() string {
+	if x != nil {
+		return x.CountsOn
+	}
+	return ""
+}
+
+func (x *HotlineContactClassified) GetContactOrg() string {
+	if x != nil {
+		return x.ContactOrg
+	}
+	return ""
+}
+
+// HotlineContactLinked says which children a contact is about (来电已关联儿童).
+type HotlineContactLinked struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The contact.
+	ContactId string `protobuf:"bytes,2,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// The children, those that are new.
+	ChildIds      []string `protobuf:"bytes,3,rep,name=child_ids,json=childIds,proto3" json:"child_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HotlineContactLinked) Reset() {
+	*x = HotlineContactLinked{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HotlineContactLinked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HotlineContactLinked) ProtoMessage() {}
+
+func (x *HotlineContactLinked) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HotlineContactLinked.ProtoReflect.Descriptor instead.
+func (*HotlineContactLinked) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *HotlineContactLinked) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *HotlineContactLinked) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *HotlineContactLinked) GetChildIds() []string {
+	if x != nil {
+		return x.ChildIds
+	}
+	return nil
+}
+
+// ContactActionRecorded says what was done about a contact (来电已处理).
+type ContactActionRecorded struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The contact.
+	ContactId string `protobuf:"bytes,2,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// What was done.
+	ContactAction ContactAction `protobuf:"varint,3,opt,name=contact_action,json=contactAction,proto3,enum=tongan.intake.v1.ContactAction" json:"contact_action,omitempty"`
+	// The organisation that helps, if there is one.
+	HelpingOrg string `protobuf:"bytes,4,opt,name=helping_org,json=helpingOrg,proto3" json:"helping_org,omitempty"`
+	// What the contact is about, restated.
+	ContactType   ContactType `protobuf:"varint,5,opt,name=contact_type,json=contactType,proto3,enum=tongan.intake.v1.ContactType" json:"contact_type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContactActionRecorded) Reset() {
+	*x = ContactActionRecorded{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContactActionRecorded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContactActionRecorded) ProtoMessage() {}
+
+func (x *ContactActionRecorded) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContactActionRecorded.ProtoReflect.Descriptor instead.
+func (*ContactActionRecorded) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ContactActionRecorded) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *ContactActionRecorded) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *ContactActionRecorded) GetContactAction() ContactAction {
+	if x != nil {
+		return x.ContactAction
+	}
+	return ContactAction_CONTACT_ACTION_UNSPECIFIED
+}
+
+func (x *ContactActionRecorded) GetHelpingOrg() string {
+	if x != nil {
+		return x.HelpingOrg
+	}
+	return ""
+}
+
+func (x *ContactActionRecorded) GetContactType() ContactType {
+	if x != nil {
+		return x.ContactType
+	}
+	return ContactType_CONTACT_TYPE_UNSPECIFIED
+}
+
+// CallBackPromised says that somebody will be called back (已约定回电).
+type CallBackPromised struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The contact.
+	ContactId string `protobuf:"bytes,2,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// Deadlines that are set by it.
+	DeadlinesSet []*Deadline `protobuf:"bytes,3,rep,name=deadlines_set,json=deadlinesSet,proto3" json:"deadlines_set,omitempty"`
+	// Deadlines that hold no longer.
+	DeadlinesWithdrawn []*Deadline `protobuf:"bytes,4,rep,name=deadlines_withdrawn,json=deadlinesWithdrawn,proto3" json:"deadlines_withdrawn,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *CallBackPromised) Reset() {
+	*x = CallBackPromised{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallBackPromised) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallBackPromised) ProtoMessage() {}
+
+func (x *CallBackPromised) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallBackPromised.ProtoReflect.Descriptor instead.
+func (*CallBackPromised) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *CallBackPromised) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *CallBackPromised) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *CallBackPromised) GetDeadlinesSet() []*Deadline {
+	if x != nil {
+		return x.DeadlinesSet
+	}
+	return nil
+}
+
+func (x *CallBackPromised) GetDeadlinesWithdrawn() []*Deadline {
+	if x != nil {
+		return x.DeadlinesWithdrawn
+	}
+	return nil
+}
+
+// CallBackRecorded says that somebody was called back (已回电).
+type CallBackRecorded struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The contact.
+	ContactId string `protobuf:"bytes,2,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// Whether somebody was reached.
+	Reached bool `protobuf:"varint,3,opt,name=reached,proto3" json:"reached,omitempty"`
+	// Deadlines that are met by it, in time or late.
+	DeadlinesMet  []*Deadline `protobuf:"bytes,4,rep,name=deadlines_met,json=deadlinesMet,proto3" json:"deadlines_met,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallBackRecorded) Reset() {
+	*x = CallBackRecorded{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallBackRecorded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallBackRecorded) ProtoMessage() {}
+
+func (x *CallBackRecorded) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallBackRecorded.ProtoReflect.Descriptor instead.
+func (*CallBackRecorded) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *CallBackRecorded) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *CallBackRecorded) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *CallBackRecorded) GetReached() bool {
+	if x != nil {
+		return x.Reached
+	}
+	return false
+}
+
+func (x *CallBackRecorded) GetDeadlinesMet() []*Deadline {
+	if x != nil {
+		return x.DeadlinesMet
+	}
+	return nil
+}
+
+// HotlineContactHandedOver says that another organisation has the contact (来电已移交).
+type HotlineContactHandedOver struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The contact.
+	ContactId string `protobuf:"bytes,2,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// Who had it.
+	FromOrg string `protobuf:"bytes,3,opt,name=from_org,json=fromOrg,proto3" json:"from_org,omitempty"`
+	// Who has it.
+	ToOrg         string `protobuf:"bytes,4,opt,name=to_org,json=toOrg,proto3" json:"to_org,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HotlineContactHandedOver) Reset() {
+	*x = HotlineContactHandedOver{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HotlineContactHandedOver) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HotlineContactHandedOver) ProtoMessage() {}
+
+func (x *HotlineContactHandedOver) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HotlineContactHandedOver.ProtoReflect.Descriptor instead.
+func (*HotlineContactHandedOver) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *HotlineContactHandedOver) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *HotlineContactHandedOver) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *HotlineContactHandedOver) GetFromOrg() string {
+	if x != nil {
+		return x.FromOrg
+	}
+	return ""
+}
+
+func (x *HotlineContactHandedOver) GetToOrg() string {
+	if x != nil {
+		return x.ToOrg
+	}
+	return ""
+}
+
+// HotlineContactClosed says that a contact ended (来电已办结).
+type HotlineContactClosed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The contact.
+	ContactId string `protobuf:"bytes,2,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// How it ended.
+	ContactOutcome ContactOutcome `protobuf:"varint,3,opt,name=contact_outcome,json=contactOutcome,proto3,enum=tongan.intake.v1.ContactOutcome" json:"contact_outcome,omitempty"`
+	// The case that was opened, if one was.
+	CaseId string `protobuf:"bytes,4,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// What the contact is about, restated.
+	ContactType ContactType `protobuf:"varint,5,opt,name=contact_type,json=contactType,proto3,enum=tongan.intake.v1.ContactType" json:"contact_type,omitempty"`
+	// Deadlines that hold no longer.
+	DeadlinesWithdrawn []*Deadline `protobuf:"bytes,6,rep,name=deadlines_withdrawn,json=deadlinesWithdrawn,proto3" json:"deadlines_withdrawn,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *HotlineContactClosed) Reset() {
+	*x = HotlineContactClosed{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HotlineContactClosed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HotlineContactClosed) ProtoMessage() {}
+
+func (x *HotlineContactClosed) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HotlineContactClosed.ProtoReflect.Descriptor instead.
+func (*HotlineContactClosed) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *HotlineContactClosed) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *HotlineContactClosed) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *HotlineContactClosed) GetContactOutcome() ContactOutcome {
+	if x != nil {
+		return x.ContactOutcome
+	}
+	return ContactOutcome_CONTACT_OUTCOME_UNSPECIFIED
+}
+
+func (x *HotlineContactClosed) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *HotlineContactClosed) GetContactType() ContactType {
+	if x != nil {
+		return x.ContactType
+	}
+	return ContactType_CONTACT_TYPE_UNSPECIFIED
+}
+
+func (x *HotlineContactClosed) GetDeadlinesWithdrawn() []*Deadline {
+	if x != nil {
+		return x.DeadlinesWithdrawn
+	}
+	return nil
+}
+
+// ShiftStarted says that an operator is on duty (已上岗).
+type ShiftStarted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The line.
+	LineId string `protobuf:"bytes,2,opt,name=line_id,json=lineId,proto3" json:"line_id,omitempty"`
+	// Opaque id of the shift.
+	ShiftId string `protobuf:"bytes,3,opt,name=shift_id,json=shiftId,proto3" json:"shift_id,omitempty"`
+	// Opaque id of who is on duty.
+	OperatorId    string `protobuf:"bytes,4,opt,name=operator_id,json=operatorId,proto3" json:"operator_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShiftStarted) Reset() {
+	*x = ShiftStarted{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShiftStarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShiftStarted) ProtoMessage() {}
+
+func (x *ShiftStarted) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShiftStarted.ProtoReflect.Descriptor instead.
+func (*ShiftStarted) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ShiftStarted) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *ShiftStarted) GetLineId() string {
+	if x != nil {
+		return x.LineId
+	}
+	return ""
+}
+
+func (x *ShiftStarted) GetShiftId() string {
+	if x != nil {
+		return x.ShiftId
+	}
+	return ""
+}
+
+func (x *ShiftStarted) GetOperatorId() string {
+	if x != nil {
+		return x.OperatorId
+	}
+	return ""
+}
+
+// ShiftEnded says that an operator is off duty (已下岗).
+type ShiftEnded struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The line.
+	LineId string `protobuf:"bytes,2,opt,name=line_id,json=lineId,proto3" json:"line_id,omitempty"`
+	// The shift.
+	ShiftId string `protobuf:"bytes,3,opt,name=shift_id,json=shiftId,proto3" json:"shift_id,omitempty"`
+	// Who was on duty, restated.
+	OperatorId string `protobuf:"bytes,4,opt,name=operator_id,json=operatorId,proto3" json:"operator_id,omitempty"`
+	// When the shift began, restated.
+	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShiftEnded) Reset() {
+	*x = ShiftEnded{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShiftEnded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShiftEnded) ProtoMessage() {}
+
+func (x *ShiftEnded) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShiftEnded.ProtoReflect.Descriptor instead.
+func (*ShiftEnded) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ShiftEnded) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *ShiftEnded) GetLineId() string {
+	if x != nil {
+		return x.LineId
+	}
+	return ""
+}
+
+func (x *ShiftEnded) GetShiftId() string {
+	if x != nil {
+		return x.ShiftId
+	}
+	return ""
+}
+
+func (x *ShiftEnded) GetOperatorId() string {
+	if x != nil {
+		return x.OperatorId
+	}
+	return ""
+}
+
+func (x *ShiftEnded) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+// CoverGapBegan says that nobody is on duty at a line (无人值守).
+type CoverGapBegan struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The line.
+	LineId string `protobuf:"bytes,2,opt,name=line_id,json=lineId,proto3" json:"line_id,omitempty"`
+	// Its number, from 1 for each line.
+	GapNumber uint32 `protobuf:"varint,3,opt,name=gap_number,json=gapNumber,proto3" json:"gap_number,omitempty"`
+	// Since when.
+	BeganAt       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=began_at,json=beganAt,proto3" json:"began_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CoverGapBegan) Reset() {
+	*x = CoverGapBegan{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CoverGapBegan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CoverGapBegan) ProtoMessage() {}
+
+func (x *CoverGapBegan) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CoverGapBegan.ProtoReflect.Descriptor instead.
+func (*CoverGapBegan) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *CoverGapBegan) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *CoverGapBegan) GetLineId() string {
+	if x != nil {
+		return x.LineId
+	}
+	return ""
+}
+
+func (x *CoverGapBegan) GetGapNumber() uint32 {
+	if x != nil {
+		return x.GapNumber
+	}
+	return 0
+}
+
+func (x *CoverGapBegan) GetBeganAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BeganAt
+	}
+	return nil
+}
+
+// CoverGapEnded says that somebody is on duty again (恢复值守).
+type CoverGapEnded struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The line.
+	LineId string `protobuf:"bytes,2,opt,name=line_id,json=lineId,proto3" json:"line_id,omitempty"`
+	// Its number.
+	GapNumber uint32 `protobuf:"varint,3,opt,name=gap_number,json=gapNumber,proto3" json:"gap_number,omitempty"`
+	// Since when nobody was on duty, restated.
+	BeganAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=began_at,json=beganAt,proto3" json:"began_at,omitempty"`
+	// Until when; the same as began_at where it turned out that there was none.
+	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CoverGapEnded) Reset() {
+	*x = CoverGapEnded{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CoverGapEnded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CoverGapEnded) ProtoMessage() {}
+
+func (x *CoverGapEnded) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CoverGapEnded.ProtoReflect.Descriptor instead.
+func (*CoverGapEnded) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *CoverGapEnded) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *CoverGapEnded) GetLineId() string {
+	if x != nil {
+		return x.LineId
+	}
+	return ""
+}
+
+func (x *CoverGapEnded) GetGapNumber() uint32 {
+	if x != nil {
+		return x.GapNumber
+	}
+	return 0
+}
+
+func (x *CoverGapEnded) GetBeganAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BeganAt
+	}
+	return nil
+}
+
+func (x *CoverGapEnded) GetEndedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndedAt
+	}
+	return nil
+}
+
+// AssessmentCompleted says how much the case's child is at risk (已评估).
+type AssessmentCompleted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The case.
+	CaseId string `protobuf:"bytes,2,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// The case's child, restated.
+	ChildId string `protobuf:"bytes,3,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The child's category as known when the case was opened, restated.
+	Category v1.PopulationCategory `protobuf:"varint,4,opt,name=category,proto3,enum=tongan.event.v1.PopulationCategory" json:"category,omitempty"`
+	// The case's district, restated.
+	AdmCode string `protobuf:"bytes,5,opt,name=adm_code,json=admCode,proto3" json:"adm_code,omitempty"`
+	// Who owns the case, restated.
+	WorkerId string `protobuf:"bytes,6,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// Opaque id of the assessment.
+	AssessmentId string `protobuf:"bytes,7,opt,name=assessment_id,json=assessmentId,proto3" json:"assessment_id,omitempty"`
+	// The risk.
+	RiskLevel RiskLevel `protobuf:"varint,8,opt,name=risk_level,json=riskLevel,proto3,enum=tongan.intake.v1.RiskLevel" json:"risk_level,omitempty"`
+	// The risk before; unspecified the first time.
+	PreviousRiskLevel RiskLevel `protobuf:"varint,9,opt,name=previous_risk_level,json=previousRiskLevel,proto3,enum=tongan.intake.v1.RiskLevel" json:"previous_risk_level,omitempty"`
+	// Why.
+	RiskReason string `protobuf:"bytes,10,opt,name=risk_reason,json=riskReason,proto3" json:"risk_reason,omitempty"`
+	// A sealed tongan.intake.v1.CaseNote.
+	Note *v1.Sealed `protobuf:"bytes,11,opt,name=note,proto3" json:"note,omitempty"`
+	// Deadlines that are set by it.
+	DeadlinesSet []*Deadline `protobuf:"bytes,12,rep,name=deadlines_set,json=deadlinesSet,proto3" json:"deadlines_set,omitempty"`
+	// Deadlines that are met by it, in time or late.
+	DeadlinesMet []*Deadline `protobuf:"bytes,13,rep,name=deadlines_met,json=deadlinesMet,proto3" json:"deadlines_met,omitempty"`
+	// Deadlines that hold no longer.
+	DeadlinesWithdrawn []*Deadline `protobuf:"bytes,14,rep,name=deadlines_withdrawn,json=deadlinesWithdrawn,proto3" json:"deadlines_withdrawn,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *AssessmentCompleted) Reset() {
+	*x = AssessmentCompleted{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AssessmentCompleted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AssessmentCompleted) ProtoMessage() {}
+
+func (x *AssessmentCompleted) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AssessmentCompleted.ProtoReflect.Descriptor instead.
+func (*AssessmentCompleted) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *AssessmentCompleted) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *AssessmentCompleted) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *AssessmentCompleted) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *AssessmentCompleted) GetCategory() v1.PopulationCategory {
+	if x != nil {
+		return x.Category
+	}
+	return v1.PopulationCategory(0)
+}
+
+func (x *AssessmentCompleted) GetAdmCode() string {
+	if x != nil {
+		return x.AdmCode
+	}
+	return ""
+}
+
+func (x *AssessmentCompleted) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *AssessmentCompleted) GetAssessmentId() string {
+	if x != nil {
+		return x.AssessmentId
+	}
+	return ""
+}
+
+func (x *AssessmentCompleted) GetRiskLevel() RiskLevel {
+	if x != nil {
+		return x.RiskLevel
+	}
+	return RiskLevel_RISK_LEVEL_UNSPECIFIED
+}
+
+func (x *AssessmentCompleted) GetPreviousRiskLevel() RiskLevel {
+	if x != nil {
+		return x.PreviousRiskLevel
+	}
+	return RiskLevel_RISK_LEVEL_UNSPECIFIED
+}
+
+func (x *AssessmentCompleted) GetRiskReason() string {
+	if x != nil {
+		return x.RiskReason
+	}
+	return ""
+}
+
+func (x *AssessmentCompleted) GetNote() *v1.Sealed {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+func (x *AssessmentCompleted) GetDeadlinesSet() []*Deadline {
+	if x != nil {
+		return x.DeadlinesSet
+	}
+	return nil
+}
+
+func (x *AssessmentCompleted) GetDeadlinesMet() []*Deadline {
+	if x != nil {
+		return x.DeadlinesMet
+	}
+	return nil
+}
+
+func (x *AssessmentCompleted) GetDeadlinesWithdrawn() []*Deadline {
+	if x != nil {
+		return x.DeadlinesWithdrawn
+	}
+	return nil
+}
+
+// CasePlanApproved says what is going to be done (方案已确定).
+type CasePlanApproved struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The case.
+	CaseId string `protobuf:"bytes,2,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// The case's child, restated.
+	ChildId string `protobuf:"bytes,3,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The child's category as known when the case was opened, restated.
+	Category v1.PopulationCategory `protobuf:"varint,4,opt,name=category,proto3,enum=tongan.event.v1.PopulationCategory" json:"category,omitempty"`
+	// The case's district, restated.
+	AdmCode string `protobuf:"bytes,5,opt,name=adm_code,json=admCode,proto3" json:"adm_code,omitempty"`
+	// Who owns the case, restated.
+	WorkerId string `protobuf:"bytes,6,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// The risk of the case, restated.
+	RiskLevel RiskLevel `protobuf:"varint,7,opt,name=risk_level,json=riskLevel,proto3,enum=tongan.intake.v1.RiskLevel" json:"risk_level,omitempty"`
+	// Opaque id of the plan.
+	PlanId string `protobuf:"bytes,8,opt,name=plan_id,json=planId,proto3" json:"plan_id,omitempty"`
+	// Who agreed.
+	AgreedBy string `protobuf:"bytes,9,opt,name=agreed_by,json=agreedBy,proto3" json:"agreed_by,omitempty"`
+	// Which services it needs.
+	Services []v11.SupportKind `protobuf:"varint,10,rep,packed,name=services,proto3,enum=tongan.outreach.v1.SupportKind" json:"services,omitempty"`
+	// A sealed tongan.intake.v1.CaseNote.
+	Note          *v1.Sealed `protobuf:"bytes,11,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CasePlanApproved) Reset() {
+	*x = CasePlanApproved{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CasePlanApproved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CasePlanApproved) ProtoMessage() {}
+
+func (x *CasePlanApproved) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CasePlanApproved.ProtoReflect.Descriptor instead.
+func (*CasePlanApproved) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *CasePlanApproved) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *CasePlanApproved) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *CasePlanApproved) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *CasePlanApproved) GetCategory() v1.PopulationCategory {
+	if x != nil {
+		return x.Category
+	}
+	return v1.PopulationCategory(0)
+}
+
+func (x *CasePlanApproved) GetAdmCode() string {
+	if x != nil {
+		return x.AdmCode
+	}
+	return ""
+}
+
+func (x *CasePlanApproved) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *CasePlanApproved) GetRiskLevel() RiskLevel {
+	if x != nil {
+		return x.RiskLevel
+	}
+	return RiskLevel_RISK_LEVEL_UNSPECIFIED
+}
+
+func (x *CasePlanApproved) GetPlanId() string {
+	if x != nil {
+		return x.PlanId
+	}
+	return ""
+}
+
+func (x *CasePlanApproved) GetAgreedBy() string {
+	if x != nil {
+		return x.AgreedBy
+	}
+	return ""
+}
+
+func (x *CasePlanApproved) GetServices() []v11.SupportKind {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *CasePlanApproved) GetNote() *v1.Sealed {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+// CaseWorkerAssigned says who owns a case from now on (个案责任人已指定).
+type CaseWorkerAssigned struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The case.
+	CaseId string `protobuf:"bytes,2,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// The case's child, restated.
+	ChildId string `protobuf:"bytes,3,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The child's category as known when the case was opened, restated.
+	Category v1.PopulationCategory `protobuf:"varint,4,opt,name=category,proto3,enum=tongan.event.v1.PopulationCategory" json:"category,omitempty"`
+	// The case's district, restated.
+	AdmCode string `protobuf:"bytes,5,opt,name=adm_code,json=admCode,proto3" json:"adm_code,omitempty"`
+	// Who owns it.
+	WorkerId string `protobuf:"bytes,6,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// The risk of the case, restated.
+	RiskLevel RiskLevel `protobuf:"varint,7,opt,name=risk_level,json=riskLevel,proto3,enum=tongan.intake.v1.RiskLevel" json:"risk_level,omitempty"`
+	// Who owned it before.
+	FromWorkerId  string `protobuf:"bytes,8,opt,name=from_worker_id,json=fromWorkerId,proto3" json:"from_worker_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CaseWorkerAssigned) Reset() {
+	*x = CaseWorkerAssigned{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CaseWorkerAssigned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CaseWorkerAssigned) ProtoMessage() {}
+
+func (x *CaseWorkerAssigned) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CaseWorkerAssigned.ProtoReflect.Descriptor instead.
+func (*CaseWorkerAssigned) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *CaseWorkerAssigned) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *CaseWorkerAssigned) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *CaseWorkerAssigned) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *CaseWorkerAssigned) GetCategory() v1.PopulationCategory {
+	if x != nil {
+		return x.Category
+	}
+	return v1.PopulationCategory(0)
+}
+
+func (x *CaseWorkerAssigned) GetAdmCode() string {
+	if x != nil {
+		return x.AdmCode
+	}
+	return ""
+}
+
+func (x *CaseWorkerAssigned) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *CaseWorkerAssigned) GetRiskLevel() RiskLevel {
+	if x != nil {
+		return x.RiskLevel
+	}
+	return RiskLevel_RISK_LEVEL_UNSPECIFIED
+}
+
+func (x *CaseWorkerAssigned) GetFromWorkerId() string {
+	if x != nil {
+		return x.FromWorkerId
+	}
+	return ""
+}
+
+// CaseServiceNoted says how far a service for the case is (个案服务进度).
+type CaseServiceNoted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The case.
+	CaseId string `protobuf:"bytes,2,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// The case's child, restated.
+	ChildId string `protobuf:"bytes,3,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The child's category as known when the case was opened, restated.
+	Category v1.PopulationCategory `protobuf:"varint,4,opt,name=category,proto3,enum=tongan.event.v1.PopulationCategory" json:"category,omitempty"`
+	// The case's district, restated.
+	AdmCode string `protobuf:"bytes,5,opt,name=adm_code,json=admCode,proto3" json:"adm_code,omitempty"`
+	// Who owns the case, restated.
+	WorkerId string `protobuf:"bytes,6,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// The risk of the case, restated.
+	RiskLevel RiskLevel `protobuf:"varint,7,opt,name=risk_level,json=riskLevel,proto3,enum=tongan.intake.v1.RiskLevel" json:"risk_level,omitempty"`
+	// The service support.
+	SupportId string `protobuf:"bytes,8,opt,name=support_id,json=supportId,proto3" json:"support_id,omitempty"`
+	// What.
+	SupportKind v11.SupportKind `protobuf:"varint,9,opt,name=support_kind,json=supportKind,proto3,enum=tongan.outreach.v1.SupportKind" json:"support_kind,omitempty"`
+	// Which step.
+	ServiceStep ServiceStep `protobuf:"varint,10,opt,name=service_step,json=serviceStep,proto3,enum=tongan.intake.v1.ServiceStep" json:"service_step,omitempty"`
+	// Deadlines that are met by it, in time or late.
+	DeadlinesMet  []*Deadline `protobuf:"bytes,11,rep,name=deadlines_met,json=deadlinesMet,proto3" json:"deadlines_met,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CaseServiceNoted) Reset() {
+	*x = CaseServiceNoted{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CaseServiceNoted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CaseServiceNoted) ProtoMessage() {}
+
+func (x *CaseServiceNoted) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CaseServiceNoted.ProtoReflect.Descriptor instead.
+func (*CaseServiceNoted) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *CaseServiceNoted) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *CaseServiceNoted) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *CaseServiceNoted) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *CaseServiceNoted) GetCategory() v1.PopulationCategory {
+	if x != nil {
+		return x.Category
+	}
+	return v1.PopulationCategory(0)
+}
+
+func (x *CaseServiceNoted) GetAdmCode() string {
+	if x != nil {
+		return x.AdmCode
+	}
+	return ""
+}
+
+func (x *CaseServiceNoted) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *CaseServiceNoted) GetRiskLevel() RiskLevel {
+	if x != nil {
+		return x.RiskLevel
+	}
+	return RiskLevel_RISK_LEVEL_UNSPECIFIED
+}
+
+func (x *CaseServiceNoted) GetSupportId() string {
+	if x != nil {
+		return x.SupportId
+	}
+	return ""
+}
+
+func (x *CaseServiceNoted) GetSupportKind() v11.SupportKind {
+	if x != nil {
+		return x.SupportKind
+	}
+	return v11.SupportKind(0)
+}
+
+func (x *CaseServiceNoted) GetServiceStep() ServiceStep {
+	if x != nil {
+		return x.ServiceStep
+	}
+	return ServiceStep_SERVICE_STEP_UNSPECIFIED
+}
+
+func (x *CaseServiceNoted) GetDeadlinesMet() []*Deadline {
+	if x != nil {
+		return x.DeadlinesMet
+	}
+	return nil
+}
+
+// ReferralProposed says that an organisation was asked to take over a part of the case (转介已提出).
+type ReferralProposed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The case.
+	CaseId string `protobuf:"bytes,2,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// The case's child, restated.
+	ChildId string `protobuf:"bytes,3,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The child's category as known when the case was opened, restated.
+	Category v1.PopulationCategory `protobuf:"varint,4,opt,name=category,proto3,enum=tongan.event.v1.PopulationCategory" json:"category,omitempty"`
+	// The case's district, restated.
+	AdmCode string `protobuf:"bytes,5,opt,name=adm_code,json=admCode,proto3" json:"adm_code,omitempty"`
+	// Who owns the case, restated.
+	WorkerId string `protobuf:"bytes,6,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// The risk of the case, restated.
+	RiskLevel RiskLevel `protobuf:"varint,7,opt,name=risk_level,json=riskLevel,proto3,enum=tongan.intake.v1.RiskLevel" json:"risk_level,omitempty"`
+	// Opaque id of the referral.
+	ReferralId string `protobuf:"bytes,8,opt,name=referral_id,json=referralId,proto3" json:"referral_id,omitempty"`
+	// The organisation asked.
+	ToOrg string `protobuf:"bytes,9,opt,name=to_org,json=toOrg,proto3" json:"to_org,omitempty"`
+	// What for.
+	SupportKind v11.SupportKind `protobuf:"varint,10,opt,name=support_kind,json=supportKind,proto3,enum=tongan.outreach.v1.SupportKind" json:"support_kind,omitempty"`
+	// A sealed tongan.intake.v1.CaseNote.
+	Note          *v1.Sealed `protobuf:"bytes,11,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReferralProposed) Reset() {
+	*x = ReferralProposed{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReferralProposed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReferralProposed) ProtoMessage() {}
+
+func (x *ReferralProposed) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReferralProposed.ProtoReflect.Descriptor instead.
+func (*ReferralProposed) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ReferralProposed) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *ReferralProposed) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *ReferralProposed) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *ReferralProposed) GetCategory() v1.PopulationCategory {
+	if x != nil {
+		return x.Category
+	}
+	return v1.PopulationCategory(0)
+}
+
+func (x *ReferralProposed) GetAdmCode() string {
+	if x != nil {
+		return x.AdmCode
+	}
+	return ""
+}
+
+func (x *ReferralProposed) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *ReferralProposed) GetRiskLevel() RiskLevel {
+	if x != nil {
+		return x.RiskLevel
+	}
+	return RiskLevel_RISK_LEVEL_UNSPECIFIED
+}
+
+func (x *ReferralProposed) GetReferralId() string {
+	if x != nil {
+		return x.ReferralId
+	}
+	return ""
+}
+
+func (x *ReferralProposed) GetToOrg() string {
+	if x != nil {
+		return x.ToOrg
+	}
+	return ""
+}
+
+func (x *ReferralProposed) GetSupportKind() v11.SupportKind {
+	if x != nil {
+		return x.SupportKind
+	}
+	return v11.SupportKind(0)
+}
+
+func (x *ReferralProposed) GetNote() *v1.Sealed {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+// ReferralAnswered says what came of a referral (转介已答复).
+type ReferralAnswered struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The case.
+	CaseId string `protobuf:"bytes,2,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// The case's child, restated.
+	ChildId string `protobuf:"bytes,3,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The child's category as known when the case was opened, restated.
+	Category v1.PopulationCategory `protobuf:"varint,4,opt,name=category,proto3,enum=tongan.event.v1.PopulationCategory" json:"category,omitempty"`
+	// The case's district, restated.
+	AdmCode string `protobuf:"bytes,5,opt,name=adm_code,json=admCode,proto3" json:"adm_code,omitempty"`
+	// Who owns the case, restated.
+	WorkerId string `protobuf:"bytes,6,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// The risk of the case, restated.
+	RiskLevel RiskLevel `protobuf:"varint,7,opt,name=risk_level,json=riskLevel,proto3,enum=tongan.intake.v1.RiskLevel" json:"risk_level,omitempty"`
+	// The referral.
+	ReferralId string `protobuf:"bytes,8,opt,name=referral_id,json=referralId,proto3" json:"referral_id,omitempty"`
+	// The organisation asked, restated.
+	ToOrg string `protobuf:"bytes,9,opt,name=to_org,json=toOrg,proto3" json:"to_org,omitempty"`
+	// What for, restated.
+	SupportKind v11.SupportKind `protobuf:"varint,10,opt,name=support_kind,json=supportKind,proto3,enum=tongan.outreach.v1.SupportKind" json:"support_kind,omitempty"`
+	// What came of it.
+	ReferralState ReferralState `protobuf:"varint,11,opt,name=referral_state,json=referralState,proto3,enum=tongan.intake.v1.ReferralState" json:"referral_state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReferralAnswered) Reset() {
+	*x = ReferralAnswered{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReferralAnswered) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReferralAnswered) ProtoMessage() {}
+
+func (x *ReferralAnswered) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReferralAnswered.ProtoReflect.Descriptor instead.
+func (*ReferralAnswered) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ReferralAnswered) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *ReferralAnswered) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *ReferralAnswered) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *ReferralAnswered) GetCategory() v1.PopulationCategory {
+	if x != nil {
+		return x.Category
+	}
+	return v1.PopulationCategory(0)
+}
+
+func (x *ReferralAnswered) GetAdmCode() string {
+	if x != nil {
+		return x.AdmCode
+	}
+	return ""
+}
+
+func (x *ReferralAnswered) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *ReferralAnswered) GetRiskLevel() RiskLevel {
+	if x != nil {
+		return x.RiskLevel
+	}
+	return RiskLevel_RISK_LEVEL_UNSPECIFIED
+}
+
+func (x *ReferralAnswered) GetReferralId() string {
+	if x != nil {
+		return x.ReferralId
+	}
+	return ""
+}
+
+func (x *ReferralAnswered) GetToOrg() string {
+	if x != nil {
+		return x.ToOrg
+	}
+	return ""
+}
+
+func (x *ReferralAnswered) GetSupportKind() v11.SupportKind {
+	if x != nil {
+		return x.SupportKind
+	}
+	return v11.SupportKind(0)
+}
+
+func (x *ReferralAnswered) GetReferralState() ReferralState {
+	if x != nil {
+		return x.ReferralState
+	}
+	return ReferralState_REFERRAL_STATE_UNSPECIFIED
+}
+
+// TemporaryCareArranged says who cares for the child for a time (临时照料已安排).
+type TemporaryCareArranged struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The case.
+	CaseId string `protobuf:"bytes,2,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// The case's child, restated.
+	ChildId string `protobuf:"bytes,3,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The child's category as known when the case was opened, restated.
+	Category v1.PopulationCategory `protobuf:"varint,4,opt,name=category,proto3,enum=tongan.event.v1.PopulationCategory" json:"category,omitempty"`
+	// The case's district, restated.
+	AdmCode string `protobuf:"bytes,5,opt,name=adm_code,json=admCode,proto3" json:"adm_code,omitempty"`
+	// Who owns the case, restated.
+	WorkerId string `protobuf:"bytes,6,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// The risk of the case, restated.
+	RiskLevel RiskLevel `protobuf:"varint,7,opt,name=risk_level,json=riskLevel,proto3,enum=tongan.intake.v1.RiskLevel" json:"risk_level,omitempty"`
+	// Opaque id of the arrangement.
+	ArrangementId string `protobuf:"bytes,8,opt,name=arrangement_id,json=arrangementId,proto3" json:"arrangement_id,omitempty"`
+	// Who cares.
+	CareProvider TemporaryCareProvider `protobuf:"varint,9,opt,name=care_provider,json=careProvider,proto3,enum=tongan.intake.v1.TemporaryCareProvider" json:"care_provider,omitempty"`
+	// A sealed tongan.intake.v1.CaseNote.
+	Note          *v1.Sealed `protobuf:"bytes,10,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TemporaryCareArranged) Reset() {
+	*x = TemporaryCareArranged{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TemporaryCareArranged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TemporaryCareArranged) ProtoMessage() {}
+
+func (x *TemporaryCareArranged) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TemporaryCareArranged.ProtoReflect.Descriptor instead.
+func (*TemporaryCareArranged) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *TemporaryCareArranged) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *TemporaryCareArranged) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *TemporaryCareArranged) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *TemporaryCareArranged) GetCategory() v1.PopulationCategory {
+	if x != nil {
+		return x.Category
+	}
+	return v1.PopulationCategory(0)
+}
+
+func (x *TemporaryCareArranged) GetAdmCode() string {
+	if x != nil {
+		return x.AdmCode
+	}
+	return ""
+}
+
+func (x *TemporaryCareArranged) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *TemporaryCareArranged) GetRiskLevel() RiskLevel {
+	if x != nil {
+		return x.RiskLevel
+	}
+	return RiskLevel_RISK_LEVEL_UNSPECIFIED
+}
+
+func (x *TemporaryCareArranged) GetArrangementId() string {
+	if x != nil {
+		return x.ArrangementId
+	}
+	return ""
+}
+
+func (x *TemporaryCareArranged) GetCareProvider() TemporaryCareProvider {
+	if x != nil {
+		return x.CareProvider
+	}
+	return TemporaryCareProvider_TEMPORARY_CARE_PROVIDER_UNSPECIFIED
+}
+
+func (x *TemporaryCareArranged) GetNote() *v1.Sealed {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+// CaseReviewed says that a case was reviewed (已复核).
+type CaseReviewed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The case.
+	CaseId string `protobuf:"bytes,2,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// The case's child, restated.
+	ChildId string `protobuf:"bytes,3,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The child's category as known when the case was opened, restated.
+	Category v1.PopulationCategory `protobuf:"varint,4,opt,name=category,proto3,enum=tongan.event.v1.PopulationCategory" json:"category,omitempty"`
+	// The case's district, restated.
+	AdmCode string `protobuf:"bytes,5,opt,name=adm_code,json=admCode,proto3" json:"adm_code,omitempty"`
+	// Who owns the case, restated.
+	WorkerId string `protobuf:"bytes,6,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// The risk of the case, restated.
+	RiskLevel RiskLevel `protobuf:"varint,7,opt,name=risk_level,json=riskLevel,proto3,enum=tongan.intake.v1.RiskLevel" json:"risk_level,omitempty"`
+	// Opaque id of the review.
+	ReviewId string `protobuf:"bytes,8,opt,name=review_id,json=reviewId,proto3" json:"review_id,omitempty"`
+	// A sealed tongan.intake.v1.CaseNote.
+	Note *v1.Sealed `protobuf:"bytes,9,opt,name=note,proto3" json:"note,omitempty"`
+	// Deadlines that are set by it.
+	DeadlinesSet []*Deadline `protobuf:"bytes,10,rep,name=deadlines_set,json=deadlinesSet,proto3" json:"deadlines_set,omitempty"`
+	// Deadlines that are met by it, in time or late.
+	DeadlinesMet  []*Deadline `protobuf:"bytes,11,rep,name=deadlines_met,json=deadlinesMet,proto3" json:"deadlines_met,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CaseReviewed) Reset() {
+	*x = CaseReviewed{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CaseReviewed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CaseReviewed) ProtoMessage() {}
+
+func (x *CaseReviewed) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CaseReviewed.ProtoReflect.Descriptor instead.
+func (*CaseReviewed) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *CaseReviewed) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *CaseReviewed) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *CaseReviewed) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *CaseReviewed) GetCategory() v1.PopulationCategory {
+	if x != nil {
+		return x.Category
+	}
+	return v1.PopulationCategory(0)
+}
+
+func (x *CaseReviewed) GetAdmCode() string {
+	if x != nil {
+		return x.AdmCode
+	}
+	return ""
+}
+
+func (x *CaseReviewed) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *CaseReviewed) GetRiskLevel() RiskLevel {
+	if x != nil {
+		return x.RiskLevel
+	}
+	return RiskLevel_RISK_LEVEL_UNSPECIFIED
+}
+
+func (x *CaseReviewed) GetReviewId() string {
+	if x != nil {
+		return x.ReviewId
+	}
+	return ""
+}
+
+func (x *CaseReviewed) GetNote() *v1.Sealed {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+func (x *CaseReviewed) GetDeadlinesSet() []*Deadline {
+	if x != nil {
+		return x.DeadlinesSet
+	}
+	return nil
+}
+
+func (x *CaseReviewed) GetDeadlinesMet() []*Deadline {
+	if x != nil {
+		return x.DeadlinesMet
+	}
+	return nil
+}
+
+// CaseReopened says that a closed case is open again (已重新开案).
+type CaseReopened struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The case.
+	CaseId string `protobuf:"bytes,2,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// The case's child, restated.
+	ChildId string `protobuf:"bytes,3,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The child's category as known when the case was opened, restated.
+	Category v1.PopulationCategory `protobuf:"varint,4,opt,name=category,proto3,enum=tongan.event.v1.PopulationCategory" json:"category,omitempty"`
+	// The case's district, restated.
+	AdmCode string `protobuf:"bytes,5,opt,name=adm_code,json=admCode,proto3" json:"adm_code,omitempty"`
+	// Who owns it from now on.
+	WorkerId string `protobuf:"bytes,6,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// The risk of the case, restated.
+	RiskLevel RiskLevel `protobuf:"varint,7,opt,name=risk_level,json=riskLevel,proto3,enum=tongan.intake.v1.RiskLevel" json:"risk_level,omitempty"`
+	// Why.
+	ReopenReason string `protobuf:"bytes,8,opt,name=reopen_reason,json=reopenReason,proto3" json:"reopen_reason,omitempty"`
+	// Whether the case is special.
+	Special bool `protobuf:"varint,9,opt,name=special,proto3" json:"special,omitempty"`
+	// Deadlines that are set by it.
+	DeadlinesSet  []*Deadline `protobuf:"bytes,10,rep,name=deadlines_set,json=deadlinesSet,proto3" json:"deadlines_set,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CaseReopened) Reset() {
+	*x = CaseReopened{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CaseReopened) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CaseReopened) ProtoMessage() {}
+
+func (x *CaseReopened) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CaseReopened.ProtoReflect.Descriptor instead.
+func (*CaseReopened) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *CaseReopened) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *CaseReopened) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *CaseReopened) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *CaseReopened) GetCategory() v1.PopulationCategory {
+	if x != nil {
+		return x.Category
+	}
+	return v1.PopulationCategory(0)
+}
+
+func (x *CaseReopened) GetAdmCode() string {
+	if x != nil {
+		return x.AdmCode
+	}
+	return ""
+}
+
+func (x *CaseReopened) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *CaseReopened) GetRiskLevel() RiskLevel {
+	if x != nil {
+		return x.RiskLevel
+	}
+	return RiskLevel_RISK_LEVEL_UNSPECIFIED
+}
+
+func (x *CaseReopened) GetReopenReason() string {
+	if x != nil {
+		return x.ReopenReason
+	}
+	return ""
+}
+
+func (x *CaseReopened) GetSpecial() bool {
+	if x != nil {
+		return x.Special
+	}
+	return false
+}
+
+func (x *CaseReopened) GetDeadlinesSet() []*Deadline {
+	if x != nil {
+		return x.DeadlinesSet
+	}
+	return nil
+}
+
+// DeadlineMissed says that what had to be done by a deadline was not recorded by then (时限已过). It is written once for each deadline, of a case or a contact.
+type DeadlineMissed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, who, where.
+	Provenance *v1.Provenance `protobuf:"bytes,1,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// The deadline.
+	Deadline *Deadline `protobuf:"bytes,2,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// The case; empty where it is a contact.
+	CaseId string `protobuf:"bytes,3,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// The contact; empty where it is a case.
+	ContactId string `protobuf:"bytes,4,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// The case's child, restated.
+	ChildId string `protobuf:"bytes,5,opt,name=child_id,json=childId,proto3" json:"child_id,omitempty"`
+	// The child's category as known when the case was opened, restated.
+	Category v1.PopulationCategory `protobuf:"varint,6,opt,name=category,proto3,enum=tongan.event.v1.PopulationCategory" json:"category,omitempty"`
+	// The case's district, restated.
+	AdmCode string `protobuf:"bytes,7,opt,name=adm_code,json=admCode,proto3" json:"adm_code,omitempty"`
+	// Who owns the case, restated.
+	WorkerId string `protobuf:"bytes,8,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// The risk of the case, restated.
+	RiskLevel     RiskLevel `protobuf:"varint,9,opt,name=risk_level,json=riskLevel,proto3,enum=tongan.intake.v1.RiskLevel" json:"risk_level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadlineMissed) Reset() {
+	*x = DeadlineMissed{}
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadlineMissed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadlineMissed) ProtoMessage() {}
+
+func (x *DeadlineMissed) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_events_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadlineMissed.ProtoReflect.Descriptor instead.
+func (*DeadlineMissed) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_events_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *DeadlineMissed) GetProvenance() *v1.Provenance {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *DeadlineMissed) GetDeadline() *Deadline {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *DeadlineMissed) GetCaseId() string {
+	if x != nil {
+		return x.CaseId
+	}
+	return ""
+}
+
+func (x *DeadlineMissed) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *DeadlineMissed) GetChildId() string {
+	if x != nil {
+		return x.ChildId
+	}
+	return ""
+}
+
+func (x *DeadlineMissed) GetCategory() v1.PopulationCategory {
+	if x != nil {
+		return x.Category
+	}
+	return v1.PopulationCategory(0)
+}
+
+func (x *DeadlineMissed) GetAdmCode() string {
+	if x != nil {
+		return x.AdmCode
+	}
+	return ""
+}
+
+func (x *DeadlineMissed) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *DeadlineMissed) GetRiskLevel() RiskLevel {
+	if x != nil {
+		return x.RiskLevel
+	}
+	return RiskLevel_RISK_LEVEL_UNSPECIFIED
+}
+
 var File_tongan_intake_v1_events_proto protoreflect.FileDescriptor
 
 const file_tongan_intake_v1_events_proto_rawDesc = "" +
 	"\n" +
-	"\x1dtongan/intake/v1/events.proto\x12\x10tongan.intake.v1\x1a tongan/event/v1/provenance.proto\x1a\x1ctongan/event/v1/sealed.proto\x1a\x1ctongan/intake/v1/types.proto\"\xa5\x03\n" +
+	"\x1dtongan/intake/v1/events.proto\x12\x10tongan.intake.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a tongan/event/v1/provenance.proto\x1a\x1ctongan/event/v1/sealed.proto\x1a\x1ctongan/intake/v1/types.proto\x1a\x1etongan/outreach/v1/types.proto\"\xa5\x03\n" +
 	"\x0fChildRegistered\x12;\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
@@ -1676,7 +4039,7 @@ const file_tongan_intake_v1_events_proto_rawDesc = "" +
 	"\adetails\x18\x05 \x01(\v2\x17.tongan.event.v1.SealedR\adetails\x12.\n" +
 	"\x13category_started_on\x18\x06 \x01(\tR\x11categoryStartedOn\x12C\n" +
 	"\rcategory_rule\x18\a \x01(\x0e2\x1e.tongan.intake.v1.CategoryRuleR\fcategoryRule\x124\n" +
-	"\bage_band\x18\b \x01(\x0e2\x19.tongan.intake.v1.AgeBandR\aageBand\"\xc0\x02\n" +
+	"\bage_band\x18\b \x01(\x0e2\x19.tongan.intake.v1.AgeBandR\aageBand\"\xe7\x03\n" +
 	"\x16HotlineContactReceived\x12;\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
@@ -1686,7 +4049,11 @@ const file_tongan_intake_v1_events_proto_rawDesc = "" +
 	"\achannel\x18\x03 \x01(\x0e2 .tongan.intake.v1.HotlineChannelR\achannel\x12@\n" +
 	"\fcontact_type\x18\x04 \x01(\x0e2\x1d.tongan.intake.v1.ContactTypeR\vcontactType\x12\x19\n" +
 	"\bchild_id\x18\x05 \x01(\tR\achildId\x121\n" +
-	"\adetails\x18\x06 \x01(\v2\x17.tongan.event.v1.SealedR\adetails\"\xcf\x02\n" +
+	"\adetails\x18\x06 \x01(\v2\x17.tongan.event.v1.SealedR\adetails\x123\n" +
+	"\arang_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x06rangAt\x12;\n" +
+	"\vanswered_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"answeredAt\x123\n" +
+	"\aspeaker\x18\t \x01(\x0e2\x19.tongan.intake.v1.SpeakerR\aspeaker\"\xc6\x03\n" +
 	"\n" +
 	"CaseOpened\x12;\n" +
 	"\n" +
@@ -1698,7 +4065,12 @@ const file_tongan_intake_v1_events_proto_rawDesc = "" +
 	"\tgap_cause\x18\x05 \x01(\x0e2&.tongan.intake.v1.GuardianshipGapCauseR\bgapCause\x12\x1d\n" +
 	"\n" +
 	"contact_id\x18\x06 \x01(\tR\tcontactId\x12+\n" +
-	"\x04note\x18\a \x01(\v2\x17.tongan.event.v1.SealedR\x04note\"\xa5\x02\n" +
+	"\x04note\x18\a \x01(\v2\x17.tongan.event.v1.SealedR\x04note\x12=\n" +
+	"\vcase_source\x18\b \x01(\x0e2\x1c.tongan.intake.v1.CaseSourceR\n" +
+	"caseSource\x12\x19\n" +
+	"\bvisit_id\x18\t \x01(\tR\avisitId\x12\x1b\n" +
+	"\tworker_id\x18\n" +
+	" \x01(\tR\bworkerId\"\xa5\x02\n" +
 	"\x12CaseFlaggedSpecial\x12;\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
@@ -1708,7 +4080,7 @@ const file_tongan_intake_v1_events_proto_rawDesc = "" +
 	"\bcategory\x18\x04 \x01(\x0e2#.tongan.event.v1.PopulationCategoryR\bcategory\x12\x19\n" +
 	"\badm_code\x18\x05 \x01(\tR\aadmCode\x12%\n" +
 	"\x0ecounts_special\x18\x06 \x01(\bR\rcountsSpecial\x12\x1b\n" +
-	"\tcounts_on\x18\a \x01(\tR\bcountsOn\"\xaf\x03\n" +
+	"\tcounts_on\x18\a \x01(\tR\bcountsOn\"\xa6\x06\n" +
 	"\x10FollowUpRecorded\x12;\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
@@ -1723,7 +4095,14 @@ const file_tongan_intake_v1_events_proto_rawDesc = "" +
 	"\x0ecounts_special\x18\b \x01(\bR\rcountsSpecial\x12+\n" +
 	"\x04note\x18\t \x01(\v2\x17.tongan.event.v1.SealedR\x04note\x12\x1b\n" +
 	"\tcounts_on\x18\n" +
-	" \x01(\tR\bcountsOn\"\xb9\x02\n" +
+	" \x01(\tR\bcountsOn\x12M\n" +
+	"\x11follow_up_outcome\x18\v \x01(\x0e2!.tongan.intake.v1.FollowUpOutcomeR\x0ffollowUpOutcome\x12?\n" +
+	"\rdeadlines_set\x18\f \x03(\v2\x1a.tongan.intake.v1.DeadlineR\fdeadlinesSet\x12?\n" +
+	"\rdeadlines_met\x18\r \x03(\v2\x1a.tongan.intake.v1.DeadlineR\fdeadlinesMet\x12K\n" +
+	"\x13deadlines_withdrawn\x18\x0e \x03(\v2\x1a.tongan.intake.v1.DeadlineR\x12deadlinesWithdrawn\x12\x1b\n" +
+	"\tworker_id\x18\x0f \x01(\tR\bworkerId\x12:\n" +
+	"\n" +
+	"risk_level\x18\x10 \x01(\x0e2\x1b.tongan.intake.v1.RiskLevelR\triskLevel\"\xfc\x03\n" +
 	"\n" +
 	"CaseClosed\x12;\n" +
 	"\n" +
@@ -1734,7 +4113,13 @@ const file_tongan_intake_v1_events_proto_rawDesc = "" +
 	"\bchild_id\x18\x04 \x01(\tR\achildId\x12?\n" +
 	"\bcategory\x18\x05 \x01(\x0e2#.tongan.event.v1.PopulationCategoryR\bcategory\x12\x19\n" +
 	"\badm_code\x18\x06 \x01(\tR\aadmCode\x12\x18\n" +
-	"\aspecial\x18\a \x01(\bR\aspecial\"\xd1\x01\n" +
+	"\aspecial\x18\a \x01(\bR\aspecial\x12\x1b\n" +
+	"\tagreed_by\x18\b \x01(\tR\bagreedBy\x12K\n" +
+	"\x13deadlines_withdrawn\x18\t \x03(\v2\x1a.tongan.intake.v1.DeadlineR\x12deadlinesWithdrawn\x12\x1b\n" +
+	"\tworker_id\x18\n" +
+	" \x01(\tR\bworkerId\x12:\n" +
+	"\n" +
+	"risk_level\x18\v \x01(\x0e2\x1b.tongan.intake.v1.RiskLevelR\triskLevel\"\xd1\x01\n" +
 	"\x0eChildCorrected\x12;\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
@@ -1842,7 +4227,269 @@ const file_tongan_intake_v1_events_proto_rawDesc = "" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
 	"provenance\x12\x19\n" +
 	"\bchild_id\x18\x02 \x01(\tR\achildId\x12\x15\n" +
-	"\x06key_id\x18\x03 \x01(\tR\x05keyIdB\xb5\x01\n" +
+	"\x06key_id\x18\x03 \x01(\tR\x05keyId\"\x90\x04\n" +
+	"\x18HotlineContactClassified\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x1d\n" +
+	"\n" +
+	"contact_id\x18\x02 \x01(\tR\tcontactId\x12@\n" +
+	"\fcontact_type\x18\x03 \x01(\x0e2\x1d.tongan.intake.v1.ContactTypeR\vcontactType\x12Q\n" +
+	"\x15previous_contact_type\x18\x04 \x01(\x0e2\x1d.tongan.intake.v1.ContactTypeR\x13previousContactType\x129\n" +
+	"\areasons\x18\x05 \x03(\x0e2\x1f.tongan.intake.v1.ContactReasonR\areasons\x123\n" +
+	"\aurgency\x18\x06 \x01(\x0e2\x19.tongan.intake.v1.UrgencyR\aurgency\x12:\n" +
+	"\achannel\x18\a \x01(\x0e2 .tongan.intake.v1.HotlineChannelR\achannel\x12\x19\n" +
+	"\badm_code\x18\b \x01(\tR\aadmCode\x12\x1b\n" +
+	"\tcounts_on\x18\t \x01(\tR\bcountsOn\x12\x1f\n" +
+	"\vcontact_org\x18\n" +
+	" \x01(\tR\n" +
+	"contactOrg\"\x8f\x01\n" +
+	"\x14HotlineContactLinked\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x1d\n" +
+	"\n" +
+	"contact_id\x18\x02 \x01(\tR\tcontactId\x12\x1b\n" +
+	"\tchild_ids\x18\x03 \x03(\tR\bchildIds\"\x9e\x02\n" +
+	"\x15ContactActionRecorded\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x1d\n" +
+	"\n" +
+	"contact_id\x18\x02 \x01(\tR\tcontactId\x12F\n" +
+	"\x0econtact_action\x18\x03 \x01(\x0e2\x1f.tongan.intake.v1.ContactActionR\rcontactAction\x12\x1f\n" +
+	"\vhelping_org\x18\x04 \x01(\tR\n" +
+	"helpingOrg\x12@\n" +
+	"\fcontact_type\x18\x05 \x01(\x0e2\x1d.tongan.intake.v1.ContactTypeR\vcontactType\"\xfc\x01\n" +
+	"\x10CallBackPromised\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x1d\n" +
+	"\n" +
+	"contact_id\x18\x02 \x01(\tR\tcontactId\x12?\n" +
+	"\rdeadlines_set\x18\x03 \x03(\v2\x1a.tongan.intake.v1.DeadlineR\fdeadlinesSet\x12K\n" +
+	"\x13deadlines_withdrawn\x18\x04 \x03(\v2\x1a.tongan.intake.v1.DeadlineR\x12deadlinesWithdrawn\"\xc9\x01\n" +
+	"\x10CallBackRecorded\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x1d\n" +
+	"\n" +
+	"contact_id\x18\x02 \x01(\tR\tcontactId\x12\x18\n" +
+	"\areached\x18\x03 \x01(\bR\areached\x12?\n" +
+	"\rdeadlines_met\x18\x04 \x03(\v2\x1a.tongan.intake.v1.DeadlineR\fdeadlinesMet\"\xa8\x01\n" +
+	"\x18HotlineContactHandedOver\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x1d\n" +
+	"\n" +
+	"contact_id\x18\x02 \x01(\tR\tcontactId\x12\x19\n" +
+	"\bfrom_org\x18\x03 \x01(\tR\afromOrg\x12\x15\n" +
+	"\x06to_org\x18\x04 \x01(\tR\x05toOrg\"\xe5\x02\n" +
+	"\x14HotlineContactClosed\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x1d\n" +
+	"\n" +
+	"contact_id\x18\x02 \x01(\tR\tcontactId\x12I\n" +
+	"\x0fcontact_outcome\x18\x03 \x01(\x0e2 .tongan.intake.v1.ContactOutcomeR\x0econtactOutcome\x12\x17\n" +
+	"\acase_id\x18\x04 \x01(\tR\x06caseId\x12@\n" +
+	"\fcontact_type\x18\x05 \x01(\x0e2\x1d.tongan.intake.v1.ContactTypeR\vcontactType\x12K\n" +
+	"\x13deadlines_withdrawn\x18\x06 \x03(\v2\x1a.tongan.intake.v1.DeadlineR\x12deadlinesWithdrawn\"\xa0\x01\n" +
+	"\fShiftStarted\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x17\n" +
+	"\aline_id\x18\x02 \x01(\tR\x06lineId\x12\x19\n" +
+	"\bshift_id\x18\x03 \x01(\tR\ashiftId\x12\x1f\n" +
+	"\voperator_id\x18\x04 \x01(\tR\n" +
+	"operatorId\"\xd9\x01\n" +
+	"\n" +
+	"ShiftEnded\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x17\n" +
+	"\aline_id\x18\x02 \x01(\tR\x06lineId\x12\x19\n" +
+	"\bshift_id\x18\x03 \x01(\tR\ashiftId\x12\x1f\n" +
+	"\voperator_id\x18\x04 \x01(\tR\n" +
+	"operatorId\x129\n" +
+	"\n" +
+	"started_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\"\xbb\x01\n" +
+	"\rCoverGapBegan\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x17\n" +
+	"\aline_id\x18\x02 \x01(\tR\x06lineId\x12\x1d\n" +
+	"\n" +
+	"gap_number\x18\x03 \x01(\rR\tgapNumber\x125\n" +
+	"\bbegan_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\abeganAt\"\xf2\x01\n" +
+	"\rCoverGapEnded\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x17\n" +
+	"\aline_id\x18\x02 \x01(\tR\x06lineId\x12\x1d\n" +
+	"\n" +
+	"gap_number\x18\x03 \x01(\rR\tgapNumber\x125\n" +
+	"\bbegan_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\abeganAt\x125\n" +
+	"\bended_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"\xca\x05\n" +
+	"\x13AssessmentCompleted\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x17\n" +
+	"\acase_id\x18\x02 \x01(\tR\x06caseId\x12\x19\n" +
+	"\bchild_id\x18\x03 \x01(\tR\achildId\x12?\n" +
+	"\bcategory\x18\x04 \x01(\x0e2#.tongan.event.v1.PopulationCategoryR\bcategory\x12\x19\n" +
+	"\badm_code\x18\x05 \x01(\tR\aadmCode\x12\x1b\n" +
+	"\tworker_id\x18\x06 \x01(\tR\bworkerId\x12#\n" +
+	"\rassessment_id\x18\a \x01(\tR\fassessmentId\x12:\n" +
+	"\n" +
+	"risk_level\x18\b \x01(\x0e2\x1b.tongan.intake.v1.RiskLevelR\triskLevel\x12K\n" +
+	"\x13previous_risk_level\x18\t \x01(\x0e2\x1b.tongan.intake.v1.RiskLevelR\x11previousRiskLevel\x12\x1f\n" +
+	"\vrisk_reason\x18\n" +
+	" \x01(\tR\n" +
+	"riskReason\x12+\n" +
+	"\x04note\x18\v \x01(\v2\x17.tongan.event.v1.SealedR\x04note\x12?\n" +
+	"\rdeadlines_set\x18\f \x03(\v2\x1a.tongan.intake.v1.DeadlineR\fdeadlinesSet\x12?\n" +
+	"\rdeadlines_met\x18\r \x03(\v2\x1a.tongan.intake.v1.DeadlineR\fdeadlinesMet\x12K\n" +
+	"\x13deadlines_withdrawn\x18\x0e \x03(\v2\x1a.tongan.intake.v1.DeadlineR\x12deadlinesWithdrawn\"\xd8\x03\n" +
+	"\x10CasePlanApproved\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x17\n" +
+	"\acase_id\x18\x02 \x01(\tR\x06caseId\x12\x19\n" +
+	"\bchild_id\x18\x03 \x01(\tR\achildId\x12?\n" +
+	"\bcategory\x18\x04 \x01(\x0e2#.tongan.event.v1.PopulationCategoryR\bcategory\x12\x19\n" +
+	"\badm_code\x18\x05 \x01(\tR\aadmCode\x12\x1b\n" +
+	"\tworker_id\x18\x06 \x01(\tR\bworkerId\x12:\n" +
+	"\n" +
+	"risk_level\x18\a \x01(\x0e2\x1b.tongan.intake.v1.RiskLevelR\triskLevel\x12\x17\n" +
+	"\aplan_id\x18\b \x01(\tR\x06planId\x12\x1b\n" +
+	"\tagreed_by\x18\t \x01(\tR\bagreedBy\x12;\n" +
+	"\bservices\x18\n" +
+	" \x03(\x0e2\x1f.tongan.outreach.v1.SupportKindR\bservices\x12+\n" +
+	"\x04note\x18\v \x01(\v2\x17.tongan.event.v1.SealedR\x04note\"\xe0\x02\n" +
+	"\x12CaseWorkerAssigned\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x17\n" +
+	"\acase_id\x18\x02 \x01(\tR\x06caseId\x12\x19\n" +
+	"\bchild_id\x18\x03 \x01(\tR\achildId\x12?\n" +
+	"\bcategory\x18\x04 \x01(\x0e2#.tongan.event.v1.PopulationCategoryR\bcategory\x12\x19\n" +
+	"\badm_code\x18\x05 \x01(\tR\aadmCode\x12\x1b\n" +
+	"\tworker_id\x18\x06 \x01(\tR\bworkerId\x12:\n" +
+	"\n" +
+	"risk_level\x18\a \x01(\x0e2\x1b.tongan.intake.v1.RiskLevelR\triskLevel\x12$\n" +
+	"\x0efrom_worker_id\x18\b \x01(\tR\ffromWorkerId\"\x9e\x04\n" +
+	"\x10CaseServiceNoted\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x17\n" +
+	"\acase_id\x18\x02 \x01(\tR\x06caseId\x12\x19\n" +
+	"\bchild_id\x18\x03 \x01(\tR\achildId\x12?\n" +
+	"\bcategory\x18\x04 \x01(\x0e2#.tongan.event.v1.PopulationCategoryR\bcategory\x12\x19\n" +
+	"\badm_code\x18\x05 \x01(\tR\aadmCode\x12\x1b\n" +
+	"\tworker_id\x18\x06 \x01(\tR\bworkerId\x12:\n" +
+	"\n" +
+	"risk_level\x18\a \x01(\x0e2\x1b.tongan.intake.v1.RiskLevelR\triskLevel\x12\x1d\n" +
+	"\n" +
+	"support_id\x18\b \x01(\tR\tsupportId\x12B\n" +
+	"\fsupport_kind\x18\t \x01(\x0e2\x1f.tongan.outreach.v1.SupportKindR\vsupportKind\x12@\n" +
+	"\fservice_step\x18\n" +
+	" \x01(\x0e2\x1d.tongan.intake.v1.ServiceStepR\vserviceStep\x12?\n" +
+	"\rdeadlines_met\x18\v \x03(\v2\x1a.tongan.intake.v1.DeadlineR\fdeadlinesMet\"\xe1\x03\n" +
+	"\x10ReferralProposed\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x17\n" +
+	"\acase_id\x18\x02 \x01(\tR\x06caseId\x12\x19\n" +
+	"\bchild_id\x18\x03 \x01(\tR\achildId\x12?\n" +
+	"\bcategory\x18\x04 \x01(\x0e2#.tongan.event.v1.PopulationCategoryR\bcategory\x12\x19\n" +
+	"\badm_code\x18\x05 \x01(\tR\aadmCode\x12\x1b\n" +
+	"\tworker_id\x18\x06 \x01(\tR\bworkerId\x12:\n" +
+	"\n" +
+	"risk_level\x18\a \x01(\x0e2\x1b.tongan.intake.v1.RiskLevelR\triskLevel\x12\x1f\n" +
+	"\vreferral_id\x18\b \x01(\tR\n" +
+	"referralId\x12\x15\n" +
+	"\x06to_org\x18\t \x01(\tR\x05toOrg\x12B\n" +
+	"\fsupport_kind\x18\n" +
+	" \x01(\x0e2\x1f.tongan.outreach.v1.SupportKindR\vsupportKind\x12+\n" +
+	"\x04note\x18\v \x01(\v2\x17.tongan.event.v1.SealedR\x04note\"\xfc\x03\n" +
+	"\x10ReferralAnswered\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x17\n" +
+	"\acase_id\x18\x02 \x01(\tR\x06caseId\x12\x19\n" +
+	"\bchild_id\x18\x03 \x01(\tR\achildId\x12?\n" +
+	"\bcategory\x18\x04 \x01(\x0e2#.tongan.event.v1.PopulationCategoryR\bcategory\x12\x19\n" +
+	"\badm_code\x18\x05 \x01(\tR\aadmCode\x12\x1b\n" +
+	"\tworker_id\x18\x06 \x01(\tR\bworkerId\x12:\n" +
+	"\n" +
+	"risk_level\x18\a \x01(\x0e2\x1b.tongan.intake.v1.RiskLevelR\triskLevel\x12\x1f\n" +
+	"\vreferral_id\x18\b \x01(\tR\n" +
+	"referralId\x12\x15\n" +
+	"\x06to_org\x18\t \x01(\tR\x05toOrg\x12B\n" +
+	"\fsupport_kind\x18\n" +
+	" \x01(\x0e2\x1f.tongan.outreach.v1.SupportKindR\vsupportKind\x12F\n" +
+	"\x0ereferral_state\x18\v \x01(\x0e2\x1f.tongan.intake.v1.ReferralStateR\rreferralState\"\xdf\x03\n" +
+	"\x15TemporaryCareArranged\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x17\n" +
+	"\acase_id\x18\x02 \x01(\tR\x06caseId\x12\x19\n" +
+	"\bchild_id\x18\x03 \x01(\tR\achildId\x12?\n" +
+	"\bcategory\x18\x04 \x01(\x0e2#.tongan.event.v1.PopulationCategoryR\bcategory\x12\x19\n" +
+	"\badm_code\x18\x05 \x01(\tR\aadmCode\x12\x1b\n" +
+	"\tworker_id\x18\x06 \x01(\tR\bworkerId\x12:\n" +
+	"\n" +
+	"risk_level\x18\a \x01(\x0e2\x1b.tongan.intake.v1.RiskLevelR\triskLevel\x12%\n" +
+	"\x0earrangement_id\x18\b \x01(\tR\rarrangementId\x12L\n" +
+	"\rcare_provider\x18\t \x01(\x0e2'.tongan.intake.v1.TemporaryCareProviderR\fcareProvider\x12+\n" +
+	"\x04note\x18\n" +
+	" \x01(\v2\x17.tongan.event.v1.SealedR\x04note\"\x80\x04\n" +
+	"\fCaseReviewed\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x17\n" +
+	"\acase_id\x18\x02 \x01(\tR\x06caseId\x12\x19\n" +
+	"\bchild_id\x18\x03 \x01(\tR\achildId\x12?\n" +
+	"\bcategory\x18\x04 \x01(\x0e2#.tongan.event.v1.PopulationCategoryR\bcategory\x12\x19\n" +
+	"\badm_code\x18\x05 \x01(\tR\aadmCode\x12\x1b\n" +
+	"\tworker_id\x18\x06 \x01(\tR\bworkerId\x12:\n" +
+	"\n" +
+	"risk_level\x18\a \x01(\x0e2\x1b.tongan.intake.v1.RiskLevelR\triskLevel\x12\x1b\n" +
+	"\treview_id\x18\b \x01(\tR\breviewId\x12+\n" +
+	"\x04note\x18\t \x01(\v2\x17.tongan.event.v1.SealedR\x04note\x12?\n" +
+	"\rdeadlines_set\x18\n" +
+	" \x03(\v2\x1a.tongan.intake.v1.DeadlineR\fdeadlinesSet\x12?\n" +
+	"\rdeadlines_met\x18\v \x03(\v2\x1a.tongan.intake.v1.DeadlineR\fdeadlinesMet\"\xb4\x03\n" +
+	"\fCaseReopened\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x12\x17\n" +
+	"\acase_id\x18\x02 \x01(\tR\x06caseId\x12\x19\n" +
+	"\bchild_id\x18\x03 \x01(\tR\achildId\x12?\n" +
+	"\bcategory\x18\x04 \x01(\x0e2#.tongan.event.v1.PopulationCategoryR\bcategory\x12\x19\n" +
+	"\badm_code\x18\x05 \x01(\tR\aadmCode\x12\x1b\n" +
+	"\tworker_id\x18\x06 \x01(\tR\bworkerId\x12:\n" +
+	"\n" +
+	"risk_level\x18\a \x01(\x0e2\x1b.tongan.intake.v1.RiskLevelR\triskLevel\x12#\n" +
+	"\rreopen_reason\x18\b \x01(\tR\freopenReason\x12\x18\n" +
+	"\aspecial\x18\t \x01(\bR\aspecial\x12?\n" +
+	"\rdeadlines_set\x18\n" +
+	" \x03(\v2\x1a.tongan.intake.v1.DeadlineR\fdeadlinesSet\"\x8d\x03\n" +
+	"\x0eDeadlineMissed\x12;\n" +
+	"\n" +
+	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
+	"provenance\x126\n" +
+	"\bdeadline\x18\x02 \x01(\v2\x1a.tongan.intake.v1.DeadlineR\bdeadline\x12\x17\n" +
+	"\acase_id\x18\x03 \x01(\tR\x06caseId\x12\x1d\n" +
+	"\n" +
+	"contact_id\x18\x04 \x01(\tR\tcontactId\x12\x19\n" +
+	"\bchild_id\x18\x05 \x01(\tR\achildId\x12?\n" +
+	"\bcategory\x18\x06 \x01(\x0e2#.tongan.event.v1.PopulationCategoryR\bcategory\x12\x19\n" +
+	"\badm_code\x18\a \x01(\tR\aadmCode\x12\x1b\n" +
+	"\tworker_id\x18\b \x01(\tR\bworkerId\x12:\n" +
+	"\n" +
+	"risk_level\x18\t \x01(\x0e2\x1b.tongan.intake.v1.RiskLevelR\triskLevelB\xb5\x01\n" +
 	"\x14com.tongan.intake.v1B\vEventsProtoP\x01Z.tongan.dev/proto/gen/tongan/intake/v1;intakev1\xa2\x02\x03TIX\xaa\x02\x10Tongan.Intake.V1\xca\x02\x10Tongan\\Intake\\V1\xe2\x02\x1cTongan\\Intake\\V1\\GPBMetadata\xea\x02\x12Tongan::Intake::V1b\x06proto3"
 
 var (
@@ -1857,93 +4504,218 @@ func file_tongan_intake_v1_events_proto_rawDescGZIP() []byte {
 	return file_tongan_intake_v1_events_proto_rawDescData
 }
 
-var file_tongan_intake_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_tongan_intake_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_tongan_intake_v1_events_proto_goTypes = []any{
-	(*ChildRegistered)(nil),        // 0: tongan.intake.v1.ChildRegistered
-	(*HotlineContactReceived)(nil), // 1: tongan.intake.v1.HotlineContactReceived
-	(*CaseOpened)(nil),             // 2: tongan.intake.v1.CaseOpened
-	(*CaseFlaggedSpecial)(nil),     // 3: tongan.intake.v1.CaseFlaggedSpecial
-	(*FollowUpRecorded)(nil),       // 4: tongan.intake.v1.FollowUpRecorded
-	(*CaseClosed)(nil),             // 5: tongan.intake.v1.CaseClosed
-	(*ChildCorrected)(nil),         // 6: tongan.intake.v1.ChildCorrected
-	(*ChildMoved)(nil),             // 7: tongan.intake.v1.ChildMoved
-	(*ChildDeregistered)(nil),      // 8: tongan.intake.v1.ChildDeregistered
-	(*CategoryStarted)(nil),        // 9: tongan.intake.v1.CategoryStarted
-	(*CategoryEnded)(nil),          // 10: tongan.intake.v1.CategoryEnded
-	(*GuardianRecorded)(nil),       // 11: tongan.intake.v1.GuardianRecorded
-	(*GuardianEnded)(nil),          // 12: tongan.intake.v1.GuardianEnded
-	(*CareArranged)(nil),           // 13: tongan.intake.v1.CareArranged
-	(*HouseholdJoined)(nil),        // 14: tongan.intake.v1.HouseholdJoined
-	(*WorkerAssigned)(nil),         // 15: tongan.intake.v1.WorkerAssigned
-	(*ChildMerged)(nil),            // 16: tongan.intake.v1.ChildMerged
-	(*ChildForgotten)(nil),         // 17: tongan.intake.v1.ChildForgotten
-	(*ChildKeyDestroyed)(nil),      // 18: tongan.intake.v1.ChildKeyDestroyed
-	(*v1.Provenance)(nil),          // 19: tongan.event.v1.Provenance
-	(v1.PopulationCategory)(0),     // 20: tongan.event.v1.PopulationCategory
-	(*v1.Sealed)(nil),              // 21: tongan.event.v1.Sealed
-	(CategoryRule)(0),              // 22: tongan.intake.v1.CategoryRule
-	(AgeBand)(0),                   // 23: tongan.intake.v1.AgeBand
-	(HotlineChannel)(0),            // 24: tongan.intake.v1.HotlineChannel
-	(ContactType)(0),               // 25: tongan.intake.v1.ContactType
-	(GuardianshipGapCause)(0),      // 26: tongan.intake.v1.GuardianshipGapCause
-	(FollowUpChannel)(0),           // 27: tongan.intake.v1.FollowUpChannel
-	(CaseCloseReason)(0),           // 28: tongan.intake.v1.CaseCloseReason
-	(DeregistrationReason)(0),      // 29: tongan.intake.v1.DeregistrationReason
-	(GuardianRelation)(0),          // 30: tongan.intake.v1.GuardianRelation
-	(CareType)(0),                  // 31: tongan.intake.v1.CareType
-	(WorkerRole)(0),                // 32: tongan.intake.v1.WorkerRole
+	(*ChildRegistered)(nil),          // 0: tongan.intake.v1.ChildRegistered
+	(*HotlineContactReceived)(nil),   // 1: tongan.intake.v1.HotlineContactReceived
+	(*CaseOpened)(nil),               // 2: tongan.intake.v1.CaseOpened
+	(*CaseFlaggedSpecial)(nil),       // 3: tongan.intake.v1.CaseFlaggedSpecial
+	(*FollowUpRecorded)(nil),         // 4: tongan.intake.v1.FollowUpRecorded
+	(*CaseClosed)(nil),               // 5: tongan.intake.v1.CaseClosed
+	(*ChildCorrected)(nil),           // 6: tongan.intake.v1.ChildCorrected
+	(*ChildMoved)(nil),               // 7: tongan.intake.v1.ChildMoved
+	(*ChildDeregistered)(nil),        // 8: tongan.intake.v1.ChildDeregistered
+	(*CategoryStarted)(nil),          // 9: tongan.intake.v1.CategoryStarted
+	(*CategoryEnded)(nil),            // 10: tongan.intake.v1.CategoryEnded
+	(*GuardianRecorded)(nil),         // 11: tongan.intake.v1.GuardianRecorded
+	(*GuardianEnded)(nil),            // 12: tongan.intake.v1.GuardianEnded
+	(*CareArranged)(nil),             // 13: tongan.intake.v1.CareArranged
+	(*HouseholdJoined)(nil),          // 14: tongan.intake.v1.HouseholdJoined
+	(*WorkerAssigned)(nil),           // 15: tongan.intake.v1.WorkerAssigned
+	(*ChildMerged)(nil),              // 16: tongan.intake.v1.ChildMerged
+	(*ChildForgotten)(nil),           // 17: tongan.intake.v1.ChildForgotten
+	(*ChildKeyDestroyed)(nil),        // 18: tongan.intake.v1.ChildKeyDestroyed
+	(*HotlineContactClassified)(nil), // 19: tongan.intake.v1.HotlineContactClassified
+	(*HotlineContactLinked)(nil),     // 20: tongan.intake.v1.HotlineContactLinked
+	(*ContactActionRecorded)(nil),    // 21: tongan.intake.v1.ContactActionRecorded
+	(*CallBackPromised)(nil),         // 22: tongan.intake.v1.CallBackPromised
+	(*CallBackRecorded)(nil),         // 23: tongan.intake.v1.CallBackRecorded
+	(*HotlineContactHandedOver)(nil), // 24: tongan.intake.v1.HotlineContactHandedOver
+	(*HotlineContactClosed)(nil),     // 25: tongan.intake.v1.HotlineContactClosed
+	(*ShiftStarted)(nil),             // 26: tongan.intake.v1.ShiftStarted
+	(*ShiftEnded)(nil),               // 27: tongan.intake.v1.ShiftEnded
+	(*CoverGapBegan)(nil),            // 28: tongan.intake.v1.CoverGapBegan
+	(*CoverGapEnded)(nil),            // 29: tongan.intake.v1.CoverGapEnded
+	(*AssessmentCompleted)(nil),      // 30: tongan.intake.v1.AssessmentCompleted
+	(*CasePlanApproved)(nil),         // 31: tongan.intake.v1.CasePlanApproved
+	(*CaseWorkerAssigned)(nil),       // 32: tongan.intake.v1.CaseWorkerAssigned
+	(*CaseServiceNoted)(nil),         // 33: tongan.intake.v1.CaseServiceNoted
+	(*ReferralProposed)(nil),         // 34: tongan.intake.v1.ReferralProposed
+	(*ReferralAnswered)(nil),         // 35: tongan.intake.v1.ReferralAnswered
+	(*TemporaryCareArranged)(nil),    // 36: tongan.intake.v1.TemporaryCareArranged
+	(*CaseReviewed)(nil),             // 37: tongan.intake.v1.CaseReviewed
+	(*CaseReopened)(nil),             // 38: tongan.intake.v1.CaseReopened
+	(*DeadlineMissed)(nil),           // 39: tongan.intake.v1.DeadlineMissed
+	(*v1.Provenance)(nil),            // 40: tongan.event.v1.Provenance
+	(v1.PopulationCategory)(0),       // 41: tongan.event.v1.PopulationCategory
+	(*v1.Sealed)(nil),                // 42: tongan.event.v1.Sealed
+	(CategoryRule)(0),                // 43: tongan.intake.v1.CategoryRule
+	(AgeBand)(0),                     // 44: tongan.intake.v1.AgeBand
+	(HotlineChannel)(0),              // 45: tongan.intake.v1.HotlineChannel
+	(ContactType)(0),                 // 46: tongan.intake.v1.ContactType
+	(*timestamppb.Timestamp)(nil),    // 47: google.protobuf.Timestamp
+	(Speaker)(0),                     // 48: tongan.intake.v1.Speaker
+	(GuardianshipGapCause)(0),        // 49: tongan.intake.v1.GuardianshipGapCause
+	(CaseSource)(0),                  // 50: tongan.intake.v1.CaseSource
+	(FollowUpChannel)(0),             // 51: tongan.intake.v1.FollowUpChannel
+	(FollowUpOutcome)(0),             // 52: tongan.intake.v1.FollowUpOutcome
+	(*Deadline)(nil),                 // 53: tongan.intake.v1.Deadline
+	(RiskLevel)(0),                   // 54: tongan.intake.v1.RiskLevel
+	(CaseCloseReason)(0),             // 55: tongan.intake.v1.CaseCloseReason
+	(DeregistrationReason)(0),        // 56: tongan.intake.v1.DeregistrationReason
+	(GuardianRelation)(0),            // 57: tongan.intake.v1.GuardianRelation
+	(CareType)(0),                    // 58: tongan.intake.v1.CareType
+	(WorkerRole)(0),                  // 59: tongan.intake.v1.WorkerRole
+	(ContactReason)(0),               // 60: tongan.intake.v1.ContactReason
+	(Urgency)(0),                     // 61: tongan.intake.v1.Urgency
+	(ContactAction)(0),               // 62: tongan.intake.v1.ContactAction
+	(ContactOutcome)(0),              // 63: tongan.intake.v1.ContactOutcome
+	(v11.SupportKind)(0),             // 64: tongan.outreach.v1.SupportKind
+	(ServiceStep)(0),                 // 65: tongan.intake.v1.ServiceStep
+	(ReferralState)(0),               // 66: tongan.intake.v1.ReferralState
+	(TemporaryCareProvider)(0),       // 67: tongan.intake.v1.TemporaryCareProvider
 }
 var file_tongan_intake_v1_events_proto_depIdxs = []int32{
-	19, // 0: tongan.intake.v1.ChildRegistered.provenance:type_name -> tongan.event.v1.Provenance
-	20, // 1: tongan.intake.v1.ChildRegistered.category:type_name -> tongan.event.v1.PopulationCategory
-	21, // 2: tongan.intake.v1.ChildRegistered.details:type_name -> tongan.event.v1.Sealed
-	22, // 3: tongan.intake.v1.ChildRegistered.category_rule:type_name -> tongan.intake.v1.CategoryRule
-	23, // 4: tongan.intake.v1.ChildRegistered.age_band:type_name -> tongan.intake.v1.AgeBand
-	19, // 5: tongan.intake.v1.HotlineContactReceived.provenance:type_name -> tongan.event.v1.Provenance
-	24, // 6: tongan.intake.v1.HotlineContactReceived.channel:type_name -> tongan.intake.v1.HotlineChannel
-	25, // 7: tongan.intake.v1.HotlineContactReceived.contact_type:type_name -> tongan.intake.v1.ContactType
-	21, // 8: tongan.intake.v1.HotlineContactReceived.details:type_name -> tongan.event.v1.Sealed
-	19, // 9: tongan.intake.v1.CaseOpened.provenance:type_name -> tongan.event.v1.Provenance
-	20, // 10: tongan.intake.v1.CaseOpened.category:type_name -> tongan.event.v1.PopulationCategory
-	26, // 11: tongan.intake.v1.CaseOpened.gap_cause:type_name -> tongan.intake.v1.GuardianshipGapCause
-	21, // 12: tongan.intake.v1.CaseOpened.note:type_name -> tongan.event.v1.Sealed
-	19, // 13: tongan.intake.v1.CaseFlaggedSpecial.provenance:type_name -> tongan.event.v1.Provenance
-	20, // 14: tongan.intake.v1.CaseFlaggedSpecial.category:type_name -> tongan.event.v1.PopulationCategory
-	19, // 15: tongan.intake.v1.FollowUpRecorded.provenance:type_name -> tongan.event.v1.Provenance
-	27, // 16: tongan.intake.v1.FollowUpRecorded.channel:type_name -> tongan.intake.v1.FollowUpChannel
-	20, // 17: tongan.intake.v1.FollowUpRecorded.category:type_name -> tongan.event.v1.PopulationCategory
-	21, // 18: tongan.intake.v1.FollowUpRecorded.note:type_name -> tongan.event.v1.Sealed
-	19, // 19: tongan.intake.v1.CaseClosed.provenance:type_name -> tongan.event.v1.Provenance
-	28, // 20: tongan.intake.v1.CaseClosed.close_reason:type_name -> tongan.intake.v1.CaseCloseReason
-	20, // 21: tongan.intake.v1.CaseClosed.category:type_name -> tongan.event.v1.PopulationCategory
-	19, // 22: tongan.intake.v1.ChildCorrected.provenance:type_name -> tongan.event.v1.Provenance
-	21, // 23: tongan.intake.v1.ChildCorrected.details:type_name -> tongan.event.v1.Sealed
-	23, // 24: tongan.intake.v1.ChildCorrected.age_band:type_name -> tongan.intake.v1.AgeBand
-	19, // 25: tongan.intake.v1.ChildMoved.provenance:type_name -> tongan.event.v1.Provenance
-	19, // 26: tongan.intake.v1.ChildDeregistered.provenance:type_name -> tongan.event.v1.Provenance
-	29, // 27: tongan.intake.v1.ChildDeregistered.deregistration_reason:type_name -> tongan.intake.v1.DeregistrationReason
-	19, // 28: tongan.intake.v1.CategoryStarted.provenance:type_name -> tongan.event.v1.Provenance
-	20, // 29: tongan.intake.v1.CategoryStarted.category:type_name -> tongan.event.v1.PopulationCategory
-	22, // 30: tongan.intake.v1.CategoryStarted.category_rule:type_name -> tongan.intake.v1.CategoryRule
-	19, // 31: tongan.intake.v1.CategoryEnded.provenance:type_name -> tongan.event.v1.Provenance
-	20, // 32: tongan.intake.v1.CategoryEnded.category:type_name -> tongan.event.v1.PopulationCategory
-	19, // 33: tongan.intake.v1.GuardianRecorded.provenance:type_name -> tongan.event.v1.Provenance
-	30, // 34: tongan.intake.v1.GuardianRecorded.relation:type_name -> tongan.intake.v1.GuardianRelation
-	21, // 35: tongan.intake.v1.GuardianRecorded.details:type_name -> tongan.event.v1.Sealed
-	19, // 36: tongan.intake.v1.GuardianEnded.provenance:type_name -> tongan.event.v1.Provenance
-	19, // 37: tongan.intake.v1.CareArranged.provenance:type_name -> tongan.event.v1.Provenance
-	31, // 38: tongan.intake.v1.CareArranged.care_type:type_name -> tongan.intake.v1.CareType
-	19, // 39: tongan.intake.v1.HouseholdJoined.provenance:type_name -> tongan.event.v1.Provenance
-	19, // 40: tongan.intake.v1.WorkerAssigned.provenance:type_name -> tongan.event.v1.Provenance
-	32, // 41: tongan.intake.v1.WorkerAssigned.worker_role:type_name -> tongan.intake.v1.WorkerRole
-	19, // 42: tongan.intake.v1.ChildMerged.provenance:type_name -> tongan.event.v1.Provenance
-	19, // 43: tongan.intake.v1.ChildForgotten.provenance:type_name -> tongan.event.v1.Provenance
-	19, // 44: tongan.intake.v1.ChildKeyDestroyed.provenance:type_name -> tongan.event.v1.Provenance
-	45, // [45:45] is the sub-list for method output_type
-	45, // [45:45] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	40,  // 0: tongan.intake.v1.ChildRegistered.provenance:type_name -> tongan.event.v1.Provenance
+	41,  // 1: tongan.intake.v1.ChildRegistered.category:type_name -> tongan.event.v1.PopulationCategory
+	42,  // 2: tongan.intake.v1.ChildRegistered.details:type_name -> tongan.event.v1.Sealed
+	43,  // 3: tongan.intake.v1.ChildRegistered.category_rule:type_name -> tongan.intake.v1.CategoryRule
+	44,  // 4: tongan.intake.v1.ChildRegistered.age_band:type_name -> tongan.intake.v1.AgeBand
+	40,  // 5: tongan.intake.v1.HotlineContactReceived.provenance:type_name -> tongan.event.v1.Provenance
+	45,  // 6: tongan.intake.v1.HotlineContactReceived.channel:type_name -> tongan.intake.v1.HotlineChannel
+	46,  // 7: tongan.intake.v1.HotlineContactReceived.contact_type:type_name -> tongan.intake.v1.ContactType
+	42,  // 8: tongan.intake.v1.HotlineContactReceived.details:type_name -> tongan.event.v1.Sealed
+	47,  // 9: tongan.intake.v1.HotlineContactReceived.rang_at:type_name -> google.protobuf.Timestamp
+	47,  // 10: tongan.intake.v1.HotlineContactReceived.answered_at:type_name -> google.protobuf.Timestamp
+	48,  // 11: tongan.intake.v1.HotlineContactReceived.speaker:type_name -> tongan.intake.v1.Speaker
+	40,  // 12: tongan.intake.v1.CaseOpened.provenance:type_name -> tongan.event.v1.Provenance
+	41,  // 13: tongan.intake.v1.CaseOpened.category:type_name -> tongan.event.v1.PopulationCategory
+	49,  // 14: tongan.intake.v1.CaseOpened.gap_cause:type_name -> tongan.intake.v1.GuardianshipGapCause
+	42,  // 15: tongan.intake.v1.CaseOpened.note:type_name -> tongan.event.v1.Sealed
+	50,  // 16: tongan.intake.v1.CaseOpened.case_source:type_name -> tongan.intake.v1.CaseSource
+	40,  // 17: tongan.intake.v1.CaseFlaggedSpecial.provenance:type_name -> tongan.event.v1.Provenance
+	41,  // 18: tongan.intake.v1.CaseFlaggedSpecial.category:type_name -> tongan.event.v1.PopulationCategory
+	40,  // 19: tongan.intake.v1.FollowUpRecorded.provenance:type_name -> tongan.event.v1.Provenance
+	51,  // 20: tongan.intake.v1.FollowUpRecorded.channel:type_name -> tongan.intake.v1.FollowUpChannel
+	41,  // 21: tongan.intake.v1.FollowUpRecorded.category:type_name -> tongan.event.v1.PopulationCategory
+	42,  // 22: tongan.intake.v1.FollowUpRecorded.note:type_name -> tongan.event.v1.Sealed
+	52,  // 23: tongan.intake.v1.FollowUpRecorded.follow_up_outcome:type_name -> tongan.intake.v1.FollowUpOutcome
+	53,  // 24: tongan.intake.v1.FollowUpRecorded.deadlines_set:type_name -> tongan.intake.v1.Deadline
+	53,  // 25: tongan.intake.v1.FollowUpRecorded.deadlines_met:type_name -> tongan.intake.v1.Deadline
+	53,  // 26: tongan.intake.v1.FollowUpRecorded.deadlines_withdrawn:type_name -> tongan.intake.v1.Deadline
+	54,  // 27: tongan.intake.v1.FollowUpRecorded.risk_level:type_name -> tongan.intake.v1.RiskLevel
+	40,  // 28: tongan.intake.v1.CaseClosed.provenance:type_name -> tongan.event.v1.Provenance
+	55,  // 29: tongan.intake.v1.CaseClosed.close_reason:type_name -> tongan.intake.v1.CaseCloseReason
+	41,  // 30: tongan.intake.v1.CaseClosed.category:type_name -> tongan.event.v1.PopulationCategory
+	53,  // 31: tongan.intake.v1.CaseClosed.deadlines_withdrawn:type_name -> tongan.intake.v1.Deadline
+	54,  // 32: tongan.intake.v1.CaseClosed.risk_level:type_name -> tongan.intake.v1.RiskLevel
+	40,  // 33: tongan.intake.v1.ChildCorrected.provenance:type_name -> tongan.event.v1.Provenance
+	42,  // 34: tongan.intake.v1.ChildCorrected.details:type_name -> tongan.event.v1.Sealed
+	44,  // 35: tongan.intake.v1.ChildCorrected.age_band:type_name -> tongan.intake.v1.AgeBand
+	40,  // 36: tongan.intake.v1.ChildMoved.provenance:type_name -> tongan.event.v1.Provenance
+	40,  // 37: tongan.intake.v1.ChildDeregistered.provenance:type_name -> tongan.event.v1.Provenance
+	56,  // 38: tongan.intake.v1.ChildDeregistered.deregistration_reason:type_name -> tongan.intake.v1.DeregistrationReason
+	40,  // 39: tongan.intake.v1.CategoryStarted.provenance:type_name -> tongan.event.v1.Provenance
+	41,  // 40: tongan.intake.v1.CategoryStarted.category:type_name -> tongan.event.v1.PopulationCategory
+	43,  // 41: tongan.intake.v1.CategoryStarted.category_rule:type_name -> tongan.intake.v1.CategoryRule
+	40,  // 42: tongan.intake.v1.CategoryEnded.provenance:type_name -> tongan.event.v1.Provenance
+	41,  // 43: tongan.intake.v1.CategoryEnded.category:type_name -> tongan.event.v1.PopulationCategory
+	40,  // 44: tongan.intake.v1.GuardianRecorded.provenance:type_name -> tongan.event.v1.Provenance
+	57,  // 45: tongan.intake.v1.GuardianRecorded.relation:type_name -> tongan.intake.v1.GuardianRelation
+	42,  // 46: tongan.intake.v1.GuardianRecorded.details:type_name -> tongan.event.v1.Sealed
+	40,  // 47: tongan.intake.v1.GuardianEnded.provenance:type_name -> tongan.event.v1.Provenance
+	40,  // 48: tongan.intake.v1.CareArranged.provenance:type_name -> tongan.event.v1.Provenance
+	58,  // 49: tongan.intake.v1.CareArranged.care_type:type_name -> tongan.intake.v1.CareType
+	40,  // 50: tongan.intake.v1.HouseholdJoined.provenance:type_name -> tongan.event.v1.Provenance
+	40,  // 51: tongan.intake.v1.WorkerAssigned.provenance:type_name -> tongan.event.v1.Provenance
+	59,  // 52: tongan.intake.v1.WorkerAssigned.worker_role:type_name -> tongan.intake.v1.WorkerRole
+	40,  // 53: tongan.intake.v1.ChildMerged.provenance:type_name -> tongan.event.v1.Provenance
+	40,  // 54: tongan.intake.v1.ChildForgotten.provenance:type_name -> tongan.event.v1.Provenance
+	40,  // 55: tongan.intake.v1.ChildKeyDestroyed.provenance:type_name -> tongan.event.v1.Provenance
+	40,  // 56: tongan.intake.v1.HotlineContactClassified.provenance:type_name -> tongan.event.v1.Provenance
+	46,  // 57: tongan.intake.v1.HotlineContactClassified.contact_type:type_name -> tongan.intake.v1.ContactType
+	46,  // 58: tongan.intake.v1.HotlineContactClassified.previous_contact_type:type_name -> tongan.intake.v1.ContactType
+	60,  // 59: tongan.intake.v1.HotlineContactClassified.reasons:type_name -> tongan.intake.v1.ContactReason
+	61,  // 60: tongan.intake.v1.HotlineContactClassified.urgency:type_name -> tongan.intake.v1.Urgency
+	45,  // 61: tongan.intake.v1.HotlineContactClassified.channel:type_name -> tongan.intake.v1.HotlineChannel
+	40,  // 62: tongan.intake.v1.HotlineContactLinked.provenance:type_name -> tongan.event.v1.Provenance
+	40,  // 63: tongan.intake.v1.ContactActionRecorded.provenance:type_name -> tongan.event.v1.Provenance
+	62,  // 64: tongan.intake.v1.ContactActionRecorded.contact_action:type_name -> tongan.intake.v1.ContactAction
+	46,  // 65: tongan.intake.v1.ContactActionRecorded.contact_type:type_name -> tongan.intake.v1.ContactType
+	40,  // 66: tongan.intake.v1.CallBackPromised.provenance:type_name -> tongan.event.v1.Provenance
+	53,  // 67: tongan.intake.v1.CallBackPromised.deadlines_set:type_name -> tongan.intake.v1.Deadline
+	53,  // 68: tongan.intake.v1.CallBackPromised.deadlines_withdrawn:type_name -> tongan.intake.v1.Deadline
+	40,  // 69: tongan.intake.v1.CallBackRecorded.provenance:type_name -> tongan.event.v1.Provenance
+	53,  // 70: tongan.intake.v1.CallBackRecorded.deadlines_met:type_name -> tongan.intake.v1.Deadline
+	40,  // 71: tongan.intake.v1.HotlineContactHandedOver.provenance:type_name -> tongan.event.v1.Provenance
+	40,  // 72: tongan.intake.v1.HotlineContactClosed.provenance:type_name -> tongan.event.v1.Provenance
+	63,  // 73: tongan.intake.v1.HotlineContactClosed.contact_outcome:type_name -> tongan.intake.v1.ContactOutcome
+	46,  // 74: tongan.intake.v1.HotlineContactClosed.contact_type:type_name -> tongan.intake.v1.ContactType
+	53,  // 75: tongan.intake.v1.HotlineContactClosed.deadlines_withdrawn:type_name -> tongan.intake.v1.Deadline
+	40,  // 76: tongan.intake.v1.ShiftStarted.provenance:type_name -> tongan.event.v1.Provenance
+	40,  // 77: tongan.intake.v1.ShiftEnded.provenance:type_name -> tongan.event.v1.Provenance
+	47,  // 78: tongan.intake.v1.ShiftEnded.started_at:type_name -> google.protobuf.Timestamp
+	40,  // 79: tongan.intake.v1.CoverGapBegan.provenance:type_name -> tongan.event.v1.Provenance
+	47,  // 80: tongan.intake.v1.CoverGapBegan.began_at:type_name -> google.protobuf.Timestamp
+	40,  // 81: tongan.intake.v1.CoverGapEnded.provenance:type_name -> tongan.event.v1.Provenance
+	47,  // 82: tongan.intake.v1.CoverGapEnded.began_at:type_name -> google.protobuf.Timestamp
+	47,  // 83: tongan.intake.v1.CoverGapEnded.ended_at:type_name -> google.protobuf.Timestamp
+	40,  // 84: tongan.intake.v1.AssessmentCompleted.provenance:type_name -> tongan.event.v1.Provenance
+	41,  // 85: tongan.intake.v1.AssessmentCompleted.category:type_name -> tongan.event.v1.PopulationCategory
+	54,  // 86: tongan.intake.v1.AssessmentCompleted.risk_level:type_name -> tongan.intake.v1.RiskLevel
+	54,  // 87: tongan.intake.v1.AssessmentCompleted.previous_risk_level:type_name -> tongan.intake.v1.RiskLevel
+	42,  // 88: tongan.intake.v1.AssessmentCompleted.note:type_name -> tongan.event.v1.Sealed
+	53,  // 89: tongan.intake.v1.AssessmentCompleted.deadlines_set:type_name -> tongan.intake.v1.Deadline
+	53,  // 90: tongan.intake.v1.AssessmentCompleted.deadlines_met:type_name -> tongan.intake.v1.Deadline
+	53,  // 91: tongan.intake.v1.AssessmentCompleted.deadlines_withdrawn:type_name -> tongan.intake.v1.Deadline
+	40,  // 92: tongan.intake.v1.CasePlanApproved.provenance:type_name -> tongan.event.v1.Provenance
+	41,  // 93: tongan.intake.v1.CasePlanApproved.category:type_name -> tongan.event.v1.PopulationCategory
+	54,  // 94: tongan.intake.v1.CasePlanApproved.risk_level:type_name -> tongan.intake.v1.RiskLevel
+	64,  // 95: tongan.intake.v1.CasePlanApproved.services:type_name -> tongan.outreach.v1.SupportKind
+	42,  // 96: tongan.intake.v1.CasePlanApproved.note:type_name -> tongan.event.v1.Sealed
+	40,  // 97: tongan.intake.v1.CaseWorkerAssigned.provenance:type_name -> tongan.event.v1.Provenance
+	41,  // 98: tongan.intake.v1.CaseWorkerAssigned.category:type_name -> tongan.event.v1.PopulationCategory
+	54,  // 99: tongan.intake.v1.CaseWorkerAssigned.risk_level:type_name -> tongan.intake.v1.RiskLevel
+	40,  // 100: tongan.intake.v1.CaseServiceNoted.provenance:type_name -> tongan.event.v1.Provenance
+	41,  // 101: tongan.intake.v1.CaseServiceNoted.category:type_name -> tongan.event.v1.PopulationCategory
+	54,  // 102: tongan.intake.v1.CaseServiceNoted.risk_level:type_name -> tongan.intake.v1.RiskLevel
+	64,  // 103: tongan.intake.v1.CaseServiceNoted.support_kind:type_name -> tongan.outreach.v1.SupportKind
+	65,  // 104: tongan.intake.v1.CaseServiceNoted.service_step:type_name -> tongan.intake.v1.ServiceStep
+	53,  // 105: tongan.intake.v1.CaseServiceNoted.deadlines_met:type_name -> tongan.intake.v1.Deadline
+	40,  // 106: tongan.intake.v1.ReferralProposed.provenance:type_name -> tongan.event.v1.Provenance
+	41,  // 107: tongan.intake.v1.ReferralProposed.category:type_name -> tongan.event.v1.PopulationCategory
+	54,  // 108: tongan.intake.v1.ReferralProposed.risk_level:type_name -> tongan.intake.v1.RiskLevel
+	64,  // 109: tongan.intake.v1.ReferralProposed.support_kind:type_name -> tongan.outreach.v1.SupportKind
+	42,  // 110: tongan.intake.v1.ReferralProposed.note:type_name -> tongan.event.v1.Sealed
+	40,  // 111: tongan.intake.v1.ReferralAnswered.provenance:type_name -> tongan.event.v1.Provenance
+	41,  // 112: tongan.intake.v1.ReferralAnswered.category:type_name -> tongan.event.v1.PopulationCategory
+	54,  // 113: tongan.intake.v1.ReferralAnswered.risk_level:type_name -> tongan.intake.v1.RiskLevel
+	64,  // 114: tongan.intake.v1.ReferralAnswered.support_kind:type_name -> tongan.outreach.v1.SupportKind
+	66,  // 115: tongan.intake.v1.ReferralAnswered.referral_state:type_name -> tongan.intake.v1.ReferralState
+	40,  // 116: tongan.intake.v1.TemporaryCareArranged.provenance:type_name -> tongan.event.v1.Provenance
+	41,  // 117: tongan.intake.v1.TemporaryCareArranged.category:type_name -> tongan.event.v1.PopulationCategory
+	54,  // 118: tongan.intake.v1.TemporaryCareArranged.risk_level:type_name -> tongan.intake.v1.RiskLevel
+	67,  // 119: tongan.intake.v1.TemporaryCareArranged.care_provider:type_name -> tongan.intake.v1.TemporaryCareProvider
+	42,  // 120: tongan.intake.v1.TemporaryCareArranged.note:type_name -> tongan.event.v1.Sealed
+	40,  // 121: tongan.intake.v1.CaseReviewed.provenance:type_name -> tongan.event.v1.Provenance
+	41,  // 122: tongan.intake.v1.CaseReviewed.category:type_name -> tongan.event.v1.PopulationCategory
+	54,  // 123: tongan.intake.v1.CaseReviewed.risk_level:type_name -> tongan.intake.v1.RiskLevel
+	42,  // 124: tongan.intake.v1.CaseReviewed.note:type_name -> tongan.event.v1.Sealed
+	53,  // 125: tongan.intake.v1.CaseReviewed.deadlines_set:type_name -> tongan.intake.v1.Deadline
+	53,  // 126: tongan.intake.v1.CaseReviewed.deadlines_met:type_name -> tongan.intake.v1.Deadline
+	40,  // 127: tongan.intake.v1.CaseReopened.provenance:type_name -> tongan.event.v1.Provenance
+	41,  // 128: tongan.intake.v1.CaseReopened.category:type_name -> tongan.event.v1.PopulationCategory
+	54,  // 129: tongan.intake.v1.CaseReopened.risk_level:type_name -> tongan.intake.v1.RiskLevel
+	53,  // 130: tongan.intake.v1.CaseReopened.deadlines_set:type_name -> tongan.intake.v1.Deadline
+	40,  // 131: tongan.intake.v1.DeadlineMissed.provenance:type_name -> tongan.event.v1.Provenance
+	53,  // 132: tongan.intake.v1.DeadlineMissed.deadline:type_name -> tongan.intake.v1.Deadline
+	41,  // 133: tongan.intake.v1.DeadlineMissed.category:type_name -> tongan.event.v1.PopulationCategory
+	54,  // 134: tongan.intake.v1.DeadlineMissed.risk_level:type_name -> tongan.intake.v1.RiskLevel
+	135, // [135:135] is the sub-list for method output_type
+	135, // [135:135] is the sub-list for method input_type
+	135, // [135:135] is the sub-list for extension type_name
+	135, // [135:135] is the sub-list for extension extendee
+	0,   // [0:135] is the sub-list for field type_name
 }
 
 func init() { file_tongan_intake_v1_events_proto_init() }
@@ -1958,7 +4730,7 @@ func file_tongan_intake_v1_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tongan_intake_v1_events_proto_rawDesc), len(file_tongan_intake_v1_events_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -10,6 +10,7 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	v1 "tongan.dev/proto/gen/tongan/event/v1"
@@ -27,7 +28,10 @@ const (
 type GetCase struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The case.
-	CaseId        string `protobuf:"bytes,1,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	CaseId string `protobuf:"bytes,1,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// Why the notes are needed, as a code (查看原因), for example FOLLOW_UP; left out, the answer has none. With it, that they were opened, by
+	// whom and why is written to the audit trail first.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -69,6 +73,13 @@ func (x *GetCase) GetCaseId() string {
 	return ""
 }
 
+func (x *GetCase) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Case is one protection case as it stands (个案).
 type Case struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -89,7 +100,17 @@ type Case struct {
 	// Whether it is closed (已结案).
 	Closed bool `protobuf:"varint,8,opt,name=closed,proto3" json:"closed,omitempty"`
 	// Why it was closed.
-	CloseReason   CaseCloseReason `protobuf:"varint,9,opt,name=close_reason,json=closeReason,proto3,enum=tongan.intake.v1.CaseCloseReason" json:"close_reason,omitempty"`
+	CloseReason CaseCloseReason `protobuf:"varint,9,opt,name=close_reason,json=closeReason,proto3,enum=tongan.intake.v1.CaseCloseReason" json:"close_reason,omitempty"`
+	// Who owns it (责任人).
+	WorkerId string `protobuf:"bytes,10,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// The risk as last assessed (风险等级).
+	RiskLevel RiskLevel `protobuf:"varint,11,opt,name=risk_level,json=riskLevel,proto3,enum=tongan.intake.v1.RiskLevel" json:"risk_level,omitempty"`
+	// Deadlines that are neither met nor withdrawn, missed ones included (未完成时限).
+	Deadlines []*Deadline `protobuf:"bytes,12,rep,name=deadlines,proto3" json:"deadlines,omitempty"`
+	// Ids of those among them that were missed (已超时).
+	MissedDeadlineIds []string `protobuf:"bytes,13,rep,name=missed_deadline_ids,json=missedDeadlineIds,proto3" json:"missed_deadline_ids,omitempty"`
+	// What was written down, oldest first, if a reason was given (记录).
+	Notes         []*RecordedNote `protobuf:"bytes,14,rep,name=notes,proto3" json:"notes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -187,6 +208,525 @@ func (x *Case) GetCloseReason() CaseCloseReason {
 	return CaseCloseReason_CASE_CLOSE_REASON_UNSPECIFIED
 }
 
+func (x *Case) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *Case) GetRiskLevel() RiskLevel {
+	if x != nil {
+		return x.RiskLevel
+	}
+	return RiskLevel_RISK_LEVEL_UNSPECIFIED
+}
+
+func (x *Case) GetDeadlines() []*Deadline {
+	if x != nil {
+		return x.Deadlines
+	}
+	return nil
+}
+
+func (x *Case) GetMissedDeadlineIds() []string {
+	if x != nil {
+		return x.MissedDeadlineIds
+	}
+	return nil
+}
+
+func (x *Case) GetNotes() []*RecordedNote {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+// RecordedNote is a note with what it belongs to (个案记录).
+type RecordedNote struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Type of the event it stands in, for example FollowUpRecorded.
+	EventType string `protobuf:"bytes,1,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
+	// When it happened.
+	OccurredAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=occurred_at,json=occurredAt,proto3" json:"occurred_at,omitempty"`
+	// Opaque id of who did it.
+	PerformedBy string `protobuf:"bytes,3,opt,name=performed_by,json=performedBy,proto3" json:"performed_by,omitempty"`
+	// The narrative.
+	Note          *CaseNote `protobuf:"bytes,4,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordedNote) Reset() {
+	*x = RecordedNote{}
+	mi := &file_tongan_intake_v1_queries_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordedNote) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordedNote) ProtoMessage() {}
+
+func (x *RecordedNote) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_queries_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordedNote.ProtoReflect.Descriptor instead.
+func (*RecordedNote) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_queries_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RecordedNote) GetEventType() string {
+	if x != nil {
+		return x.EventType
+	}
+	return ""
+}
+
+func (x *RecordedNote) GetOccurredAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OccurredAt
+	}
+	return nil
+}
+
+func (x *RecordedNote) GetPerformedBy() string {
+	if x != nil {
+		return x.PerformedBy
+	}
+	return ""
+}
+
+func (x *RecordedNote) GetNote() *CaseNote {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+// GetContact asks for one hotline contact with personal details (查询来电). Subject tongan.qry.intake.contact.get; the answer is a Contact.
+// That it was asked, by whom and why is written to the audit trail first.
+type GetContact struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The contact.
+	ContactId string `protobuf:"bytes,1,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// Why the details are needed, as a code (查看原因), for example CALL_BACK.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetContact) Reset() {
+	*x = GetContact{}
+	mi := &file_tongan_intake_v1_queries_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetContact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetContact) ProtoMessage() {}
+
+func (x *GetContact) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_queries_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetContact.ProtoReflect.Descriptor instead.
+func (*GetContact) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_queries_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetContact) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *GetContact) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// Contact is one contact at the hotline as it stands (热线来电).
+type Contact struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Opaque id of the contact.
+	ContactId string `protobuf:"bytes,1,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// Stream sequence of its last event.
+	Revision uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// District, six digits of GB/T 2260.
+	AdmCode string `protobuf:"bytes,3,opt,name=adm_code,json=admCode,proto3" json:"adm_code,omitempty"`
+	// How it came.
+	Channel HotlineChannel `protobuf:"varint,4,opt,name=channel,proto3,enum=tongan.intake.v1.HotlineChannel" json:"channel,omitempty"`
+	// Who speaks.
+	Speaker Speaker `protobuf:"varint,5,opt,name=speaker,proto3,enum=tongan.intake.v1.Speaker" json:"speaker,omitempty"`
+	// What it is about.
+	ContactType ContactType `protobuf:"varint,6,opt,name=contact_type,json=contactType,proto3,enum=tongan.intake.v1.ContactType" json:"contact_type,omitempty"`
+	// Why.
+	Reasons []ContactReason `protobuf:"varint,7,rep,packed,name=reasons,proto3,enum=tongan.intake.v1.ContactReason" json:"reasons,omitempty"`
+	// How soon it needs an answer.
+	Urgency Urgency `protobuf:"varint,8,opt,name=urgency,proto3,enum=tongan.intake.v1.Urgency" json:"urgency,omitempty"`
+	// The children it is about.
+	ChildIds []string `protobuf:"bytes,9,rep,name=child_ids,json=childIds,proto3" json:"child_ids,omitempty"`
+	// Opaque id of the organisation that has it now.
+	OrgId string `protobuf:"bytes,10,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	// Whether it is closed.
+	Closed bool `protobuf:"varint,11,opt,name=closed,proto3" json:"closed,omitempty"`
+	// How it ended.
+	ContactOutcome ContactOutcome `protobuf:"varint,12,opt,name=contact_outcome,json=contactOutcome,proto3,enum=tongan.intake.v1.ContactOutcome" json:"contact_outcome,omitempty"`
+	// Deadlines that are neither met nor withdrawn.
+	Deadlines []*Deadline `protobuf:"bytes,13,rep,name=deadlines,proto3" json:"deadlines,omitempty"`
+	// Personal details; missing where there are none.
+	Details       *ContactDetails `protobuf:"bytes,14,opt,name=details,proto3" json:"details,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Contact) Reset() {
+	*x = Contact{}
+	mi := &file_tongan_intake_v1_queries_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Contact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Contact) ProtoMessage() {}
+
+func (x *Contact) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_queries_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Contact.ProtoReflect.Descriptor instead.
+func (*Contact) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_queries_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Contact) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *Contact) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Contact) GetAdmCode() string {
+	if x != nil {
+		return x.AdmCode
+	}
+	return ""
+}
+
+func (x *Contact) GetChannel() HotlineChannel {
+	if x != nil {
+		return x.Channel
+	}
+	return HotlineChannel_HOTLINE_CHANNEL_UNSPECIFIED
+}
+
+func (x *Contact) GetSpeaker() Speaker {
+	if x != nil {
+		return x.Speaker
+	}
+	return Speaker_SPEAKER_UNSPECIFIED
+}
+
+func (x *Contact) GetContactType() ContactType {
+	if x != nil {
+		return x.ContactType
+	}
+	return ContactType_CONTACT_TYPE_UNSPECIFIED
+}
+
+func (x *Contact) GetReasons() []ContactReason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *Contact) GetUrgency() Urgency {
+	if x != nil {
+		return x.Urgency
+	}
+	return Urgency_URGENCY_UNSPECIFIED
+}
+
+func (x *Contact) GetChildIds() []string {
+	if x != nil {
+		return x.ChildIds
+	}
+	return nil
+}
+
+func (x *Contact) GetOrgId() string {
+	if x != nil {
+		return x.OrgId
+	}
+	return ""
+}
+
+func (x *Contact) GetClosed() bool {
+	if x != nil {
+		return x.Closed
+	}
+	return false
+}
+
+func (x *Contact) GetContactOutcome() ContactOutcome {
+	if x != nil {
+		return x.ContactOutcome
+	}
+	return ContactOutcome_CONTACT_OUTCOME_UNSPECIFIED
+}
+
+func (x *Contact) GetDeadlines() []*Deadline {
+	if x != nil {
+		return x.Deadlines
+	}
+	return nil
+}
+
+func (x *Contact) GetDetails() *ContactDetails {
+	if x != nil {
+		return x.Details
+	}
+	return nil
+}
+
+// GetLine asks who is on duty at a line now (查询值班). Subject tongan.qry.intake.line.get; the answer is a Line.
+type GetLine struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The line.
+	LineId        string `protobuf:"bytes,1,opt,name=line_id,json=lineId,proto3" json:"line_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLine) Reset() {
+	*x = GetLine{}
+	mi := &file_tongan_intake_v1_queries_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLine) ProtoMessage() {}
+
+func (x *GetLine) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_queries_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLine.ProtoReflect.Descriptor instead.
+func (*GetLine) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_queries_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *GetLine) GetLineId() string {
+	if x != nil {
+		return x.LineId
+	}
+	return ""
+}
+
+// Line is a hotline as it stands (热线).
+type Line struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The line.
+	LineId string `protobuf:"bytes,1,opt,name=line_id,json=lineId,proto3" json:"line_id,omitempty"`
+	// Stream sequence of its last event.
+	Revision uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Who is on duty, longest first.
+	OnDuty []*OnDuty `protobuf:"bytes,3,rep,name=on_duty,json=onDuty,proto3" json:"on_duty,omitempty"`
+	// Since when nobody is; missing while somebody is, and before the first shift.
+	UncoveredSince *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=uncovered_since,json=uncoveredSince,proto3" json:"uncovered_since,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Line) Reset() {
+	*x = Line{}
+	mi := &file_tongan_intake_v1_queries_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Line) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Line) ProtoMessage() {}
+
+func (x *Line) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_queries_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Line.ProtoReflect.Descriptor instead.
+func (*Line) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_queries_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Line) GetLineId() string {
+	if x != nil {
+		return x.LineId
+	}
+	return ""
+}
+
+func (x *Line) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Line) GetOnDuty() []*OnDuty {
+	if x != nil {
+		return x.OnDuty
+	}
+	return nil
+}
+
+func (x *Line) GetUncoveredSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UncoveredSince
+	}
+	return nil
+}
+
+// OnDuty is somebody on duty (在岗人员).
+type OnDuty struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The shift.
+	ShiftId string `protobuf:"bytes,1,opt,name=shift_id,json=shiftId,proto3" json:"shift_id,omitempty"`
+	// Opaque id of the operator.
+	OperatorId string `protobuf:"bytes,2,opt,name=operator_id,json=operatorId,proto3" json:"operator_id,omitempty"`
+	// Opaque id of the organisation.
+	OrgId string `protobuf:"bytes,3,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	// Since when.
+	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OnDuty) Reset() {
+	*x = OnDuty{}
+	mi := &file_tongan_intake_v1_queries_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OnDuty) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OnDuty) ProtoMessage() {}
+
+func (x *OnDuty) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_queries_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OnDuty.ProtoReflect.Descriptor instead.
+func (*OnDuty) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_queries_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *OnDuty) GetShiftId() string {
+	if x != nil {
+		return x.ShiftId
+	}
+	return ""
+}
+
+func (x *OnDuty) GetOperatorId() string {
+	if x != nil {
+		return x.OperatorId
+	}
+	return ""
+}
+
+func (x *OnDuty) GetOrgId() string {
+	if x != nil {
+		return x.OrgId
+	}
+	return ""
+}
+
+func (x *OnDuty) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
 // GetChild asks for one child with personal details (查询儿童). Subject tongan.qry.intake.child.get; the answer is a Child. That it was
 // asked, by whom and why is written to the audit trail first.
 type GetChild struct {
@@ -201,7 +741,7 @@ type GetChild struct {
 
 func (x *GetChild) Reset() {
 	*x = GetChild{}
-	mi := &file_tongan_intake_v1_queries_proto_msgTypes[2]
+	mi := &file_tongan_intake_v1_queries_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -213,7 +753,7 @@ func (x *GetChild) String() string {
 func (*GetChild) ProtoMessage() {}
 
 func (x *GetChild) ProtoReflect() protoreflect.Message {
-	mi := &file_tongan_intake_v1_queries_proto_msgTypes[2]
+	mi := &file_tongan_intake_v1_queries_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -226,7 +766,7 @@ func (x *GetChild) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChild.ProtoReflect.Descriptor instead.
 func (*GetChild) Descriptor() ([]byte, []int) {
-	return file_tongan_intake_v1_queries_proto_rawDescGZIP(), []int{2}
+	return file_tongan_intake_v1_queries_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetChild) GetChildId() string {
@@ -264,7 +804,7 @@ type Child struct {
 
 func (x *Child) Reset() {
 	*x = Child{}
-	mi := &file_tongan_intake_v1_queries_proto_msgTypes[3]
+	mi := &file_tongan_intake_v1_queries_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -276,7 +816,7 @@ func (x *Child) String() string {
 func (*Child) ProtoMessage() {}
 
 func (x *Child) ProtoReflect() protoreflect.Message {
-	mi := &file_tongan_intake_v1_queries_proto_msgTypes[3]
+	mi := &file_tongan_intake_v1_queries_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -289,7 +829,7 @@ func (x *Child) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Child.ProtoReflect.Descriptor instead.
 func (*Child) Descriptor() ([]byte, []int) {
-	return file_tongan_intake_v1_queries_proto_rawDescGZIP(), []int{3}
+	return file_tongan_intake_v1_queries_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Child) GetChildId() string {
@@ -338,9 +878,10 @@ var File_tongan_intake_v1_queries_proto protoreflect.FileDescriptor
 
 const file_tongan_intake_v1_queries_proto_rawDesc = "" +
 	"\n" +
-	"\x1etongan/intake/v1/queries.proto\x12\x10tongan.intake.v1\x1a\x1bbuf/validate/validate.proto\x1a tongan/event/v1/provenance.proto\x1a\x1ctongan/intake/v1/types.proto\"@\n" +
+	"\x1etongan/intake/v1/queries.proto\x12\x10tongan.intake.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a tongan/event/v1/provenance.proto\x1a\x1ctongan/intake/v1/types.proto\"z\n" +
 	"\aGetCase\x125\n" +
-	"\acase_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x06caseId\"\xc9\x02\n" +
+	"\acase_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x06caseId\x128\n" +
+	"\x06reason\x18\x02 \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[A-Z][A-Z0-9_]{0,63}$R\x06reason\"\xc2\x04\n" +
 	"\x04Case\x12\x17\n" +
 	"\acase_id\x18\x01 \x01(\tR\x06caseId\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x19\n" +
@@ -351,7 +892,57 @@ const file_tongan_intake_v1_queries_proto_rawDesc = "" +
 	"\n" +
 	"follow_ups\x18\a \x01(\rR\tfollowUps\x12\x16\n" +
 	"\x06closed\x18\b \x01(\bR\x06closed\x12D\n" +
-	"\fclose_reason\x18\t \x01(\x0e2!.tongan.intake.v1.CaseCloseReasonR\vcloseReason\"z\n" +
+	"\fclose_reason\x18\t \x01(\x0e2!.tongan.intake.v1.CaseCloseReasonR\vcloseReason\x12\x1b\n" +
+	"\tworker_id\x18\n" +
+	" \x01(\tR\bworkerId\x12:\n" +
+	"\n" +
+	"risk_level\x18\v \x01(\x0e2\x1b.tongan.intake.v1.RiskLevelR\triskLevel\x128\n" +
+	"\tdeadlines\x18\f \x03(\v2\x1a.tongan.intake.v1.DeadlineR\tdeadlines\x12.\n" +
+	"\x13missed_deadline_ids\x18\r \x03(\tR\x11missedDeadlineIds\x124\n" +
+	"\x05notes\x18\x0e \x03(\v2\x1e.tongan.intake.v1.RecordedNoteR\x05notes\"\xc2\x01\n" +
+	"\fRecordedNote\x12\x1d\n" +
+	"\n" +
+	"event_type\x18\x01 \x01(\tR\teventType\x12;\n" +
+	"\voccurred_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"occurredAt\x12!\n" +
+	"\fperformed_by\x18\x03 \x01(\tR\vperformedBy\x123\n" +
+	"\x04note\x18\x04 \x01(\v2\x1a.tongan.intake.v1.CaseNoteB\x03\x80\x01\x01R\x04note\"\x80\x01\n" +
+	"\n" +
+	"GetContact\x12;\n" +
+	"\n" +
+	"contact_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\tcontactId\x125\n" +
+	"\x06reason\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[A-Z][A-Z0-9_]{0,63}$R\x06reason\"\x94\x05\n" +
+	"\aContact\x12\x1d\n" +
+	"\n" +
+	"contact_id\x18\x01 \x01(\tR\tcontactId\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x19\n" +
+	"\badm_code\x18\x03 \x01(\tR\aadmCode\x12:\n" +
+	"\achannel\x18\x04 \x01(\x0e2 .tongan.intake.v1.HotlineChannelR\achannel\x123\n" +
+	"\aspeaker\x18\x05 \x01(\x0e2\x19.tongan.intake.v1.SpeakerR\aspeaker\x12@\n" +
+	"\fcontact_type\x18\x06 \x01(\x0e2\x1d.tongan.intake.v1.ContactTypeR\vcontactType\x129\n" +
+	"\areasons\x18\a \x03(\x0e2\x1f.tongan.intake.v1.ContactReasonR\areasons\x123\n" +
+	"\aurgency\x18\b \x01(\x0e2\x19.tongan.intake.v1.UrgencyR\aurgency\x12\x1b\n" +
+	"\tchild_ids\x18\t \x03(\tR\bchildIds\x12\x15\n" +
+	"\x06org_id\x18\n" +
+	" \x01(\tR\x05orgId\x12\x16\n" +
+	"\x06closed\x18\v \x01(\bR\x06closed\x12I\n" +
+	"\x0fcontact_outcome\x18\f \x01(\x0e2 .tongan.intake.v1.ContactOutcomeR\x0econtactOutcome\x128\n" +
+	"\tdeadlines\x18\r \x03(\v2\x1a.tongan.intake.v1.DeadlineR\tdeadlines\x12?\n" +
+	"\adetails\x18\x0e \x01(\v2 .tongan.intake.v1.ContactDetailsB\x03\x80\x01\x01R\adetails\"@\n" +
+	"\aGetLine\x125\n" +
+	"\aline_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\x06lineId\"\xb3\x01\n" +
+	"\x04Line\x12\x17\n" +
+	"\aline_id\x18\x01 \x01(\tR\x06lineId\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\x121\n" +
+	"\aon_duty\x18\x03 \x03(\v2\x18.tongan.intake.v1.OnDutyR\x06onDuty\x12C\n" +
+	"\x0funcovered_since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x0euncoveredSince\"\x96\x01\n" +
+	"\x06OnDuty\x12\x19\n" +
+	"\bshift_id\x18\x01 \x01(\tR\ashiftId\x12\x1f\n" +
+	"\voperator_id\x18\x02 \x01(\tR\n" +
+	"operatorId\x12\x15\n" +
+	"\x06org_id\x18\x03 \x01(\tR\x05orgId\x129\n" +
+	"\n" +
+	"started_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\"z\n" +
 	"\bGetChild\x127\n" +
 	"\bchild_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\achildId\x125\n" +
 	"\x06reason\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[A-Z][A-Z0-9_]{0,63}$R\x06reason\"\xf6\x01\n" +
@@ -376,26 +967,59 @@ func file_tongan_intake_v1_queries_proto_rawDescGZIP() []byte {
 	return file_tongan_intake_v1_queries_proto_rawDescData
 }
 
-var file_tongan_intake_v1_queries_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_tongan_intake_v1_queries_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_tongan_intake_v1_queries_proto_goTypes = []any{
-	(*GetCase)(nil),            // 0: tongan.intake.v1.GetCase
-	(*Case)(nil),               // 1: tongan.intake.v1.Case
-	(*GetChild)(nil),           // 2: tongan.intake.v1.GetChild
-	(*Child)(nil),              // 3: tongan.intake.v1.Child
-	(v1.PopulationCategory)(0), // 4: tongan.event.v1.PopulationCategory
-	(CaseCloseReason)(0),       // 5: tongan.intake.v1.CaseCloseReason
-	(*ChildDetails)(nil),       // 6: tongan.intake.v1.ChildDetails
+	(*GetCase)(nil),               // 0: tongan.intake.v1.GetCase
+	(*Case)(nil),                  // 1: tongan.intake.v1.Case
+	(*RecordedNote)(nil),          // 2: tongan.intake.v1.RecordedNote
+	(*GetContact)(nil),            // 3: tongan.intake.v1.GetContact
+	(*Contact)(nil),               // 4: tongan.intake.v1.Contact
+	(*GetLine)(nil),               // 5: tongan.intake.v1.GetLine
+	(*Line)(nil),                  // 6: tongan.intake.v1.Line
+	(*OnDuty)(nil),                // 7: tongan.intake.v1.OnDuty
+	(*GetChild)(nil),              // 8: tongan.intake.v1.GetChild
+	(*Child)(nil),                 // 9: tongan.intake.v1.Child
+	(v1.PopulationCategory)(0),    // 10: tongan.event.v1.PopulationCategory
+	(CaseCloseReason)(0),          // 11: tongan.intake.v1.CaseCloseReason
+	(RiskLevel)(0),                // 12: tongan.intake.v1.RiskLevel
+	(*Deadline)(nil),              // 13: tongan.intake.v1.Deadline
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*CaseNote)(nil),              // 15: tongan.intake.v1.CaseNote
+	(HotlineChannel)(0),           // 16: tongan.intake.v1.HotlineChannel
+	(Speaker)(0),                  // 17: tongan.intake.v1.Speaker
+	(ContactType)(0),              // 18: tongan.intake.v1.ContactType
+	(ContactReason)(0),            // 19: tongan.intake.v1.ContactReason
+	(Urgency)(0),                  // 20: tongan.intake.v1.Urgency
+	(ContactOutcome)(0),           // 21: tongan.intake.v1.ContactOutcome
+	(*ContactDetails)(nil),        // 22: tongan.intake.v1.ContactDetails
+	(*ChildDetails)(nil),          // 23: tongan.intake.v1.ChildDetails
 }
 var file_tongan_intake_v1_queries_proto_depIdxs = []int32{
-	4, // 0: tongan.intake.v1.Case.category:type_name -> tongan.event.v1.PopulationCategory
-	5, // 1: tongan.intake.v1.Case.close_reason:type_name -> tongan.intake.v1.CaseCloseReason
-	4, // 2: tongan.intake.v1.Child.category:type_name -> tongan.event.v1.PopulationCategory
-	6, // 3: tongan.intake.v1.Child.details:type_name -> tongan.intake.v1.ChildDetails
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	10, // 0: tongan.intake.v1.Case.category:type_name -> tongan.event.v1.PopulationCategory
+	11, // 1: tongan.intake.v1.Case.close_reason:type_name -> tongan.intake.v1.CaseCloseReason
+	12, // 2: tongan.intake.v1.Case.risk_level:type_name -> tongan.intake.v1.RiskLevel
+	13, // 3: tongan.intake.v1.Case.deadlines:type_name -> tongan.intake.v1.Deadline
+	2,  // 4: tongan.intake.v1.Case.notes:type_name -> tongan.intake.v1.RecordedNote
+	14, // 5: tongan.intake.v1.RecordedNote.occurred_at:type_name -> google.protobuf.Timestamp
+	15, // 6: tongan.intake.v1.RecordedNote.note:type_name -> tongan.intake.v1.CaseNote
+	16, // 7: tongan.intake.v1.Contact.channel:type_name -> tongan.intake.v1.HotlineChannel
+	17, // 8: tongan.intake.v1.Contact.speaker:type_name -> tongan.intake.v1.Speaker
+	18, // 9: tongan.intake.v1.Contact.contact_type:type_name -> tongan.intake.v1.ContactType
+	19, // 10: tongan.intake.v1.Contact.reasons:type_name -> tongan.intake.v1.ContactReason
+	20, // 11: tongan.intake.v1.Contact.urgency:type_name -> tongan.intake.v1.Urgency
+	21, // 12: tongan.intake.v1.Contact.contact_outcome:type_name -> tongan.intake.v1.ContactOutcome
+	13, // 13: tongan.intake.v1.Contact.deadlines:type_name -> tongan.intake.v1.Deadline
+	22, // 14: tongan.intake.v1.Contact.details:type_name -> tongan.intake.v1.ContactDetails
+	7,  // 15: tongan.intake.v1.Line.on_duty:type_name -> tongan.intake.v1.OnDuty
+	14, // 16: tongan.intake.v1.Line.uncovered_since:type_name -> google.protobuf.Timestamp
+	14, // 17: tongan.intake.v1.OnDuty.started_at:type_name -> google.protobuf.Timestamp
+	10, // 18: tongan.intake.v1.Child.category:type_name -> tongan.event.v1.PopulationCategory
+	23, // 19: tongan.intake.v1.Child.details:type_name -> tongan.intake.v1.ChildDetails
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_tongan_intake_v1_queries_proto_init() }
@@ -410,7 +1034,7 @@ func file_tongan_intake_v1_queries_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tongan_intake_v1_queries_proto_rawDesc), len(file_tongan_intake_v1_queries_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -12,6 +12,8 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -716,6 +718,831 @@ func (DeregistrationReason) EnumDescriptor() ([]byte, []int) {
 	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{10}
 }
 
+// Speaker is who speaks in a contact (来电人).
+type Speaker int32
+
+const (
+	// Not said.
+	Speaker_SPEAKER_UNSPECIFIED Speaker = 0
+	// The child (儿童本人).
+	Speaker_SPEAKER_CHILD Speaker = 1
+	// Father, mother or another guardian (监护人).
+	Speaker_SPEAKER_GUARDIAN Speaker = 2
+	// Another relative (亲属).
+	Speaker_SPEAKER_RELATIVE Speaker = 3
+	// A neighbour (邻居).
+	Speaker_SPEAKER_NEIGHBOUR Speaker = 4
+	// A school or kindergarten (学校).
+	Speaker_SPEAKER_SCHOOL Speaker = 5
+	// A village or community, its child director included (村居).
+	Speaker_SPEAKER_VILLAGE Speaker = 6
+	// A hospital or quarantine site (医院、隔离点).
+	Speaker_SPEAKER_HOSPITAL Speaker = 7
+	// The police (公安).
+	Speaker_SPEAKER_POLICE Speaker = 8
+	// Somebody else (其他).
+	Speaker_SPEAKER_OTHER Speaker = 9
+)
+
+// Enum value maps for Speaker.
+var (
+	Speaker_name = map[int32]string{
+		0: "SPEAKER_UNSPECIFIED",
+		1: "SPEAKER_CHILD",
+		2: "SPEAKER_GUARDIAN",
+		3: "SPEAKER_RELATIVE",
+		4: "SPEAKER_NEIGHBOUR",
+		5: "SPEAKER_SCHOOL",
+		6: "SPEAKER_VILLAGE",
+		7: "SPEAKER_HOSPITAL",
+		8: "SPEAKER_POLICE",
+		9: "SPEAKER_OTHER",
+	}
+	Speaker_value = map[string]int32{
+		"SPEAKER_UNSPECIFIED": 0,
+		"SPEAKER_CHILD":       1,
+		"SPEAKER_GUARDIAN":    2,
+		"SPEAKER_RELATIVE":    3,
+		"SPEAKER_NEIGHBOUR":   4,
+		"SPEAKER_SCHOOL":      5,
+		"SPEAKER_VILLAGE":     6,
+		"SPEAKER_HOSPITAL":    7,
+		"SPEAKER_POLICE":      8,
+		"SPEAKER_OTHER":       9,
+	}
+)
+
+func (x Speaker) Enum() *Speaker {
+	p := new(Speaker)
+	*p = x
+	return p
+}
+
+func (x Speaker) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Speaker) Descriptor() protoreflect.EnumDescriptor {
+	return file_tongan_intake_v1_types_proto_enumTypes[11].Descriptor()
+}
+
+func (Speaker) Type() protoreflect.EnumType {
+	return &file_tongan_intake_v1_types_proto_enumTypes[11]
+}
+
+func (x Speaker) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Speaker.Descriptor instead.
+func (Speaker) EnumDescriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{11}
+}
+
+// ContactReason is why somebody reached the hotline (来电诉求); several may hold. The groups are those of Child Helpline International's
+// data framework; the first three are what the emergency adds (民电〔2020〕19号).
+type ContactReason int32
+
+const (
+	// Not said; refused.
+	ContactReason_CONTACT_REASON_UNSPECIFIED ContactReason = 0
+	// Nobody looks after a child (监护缺失).
+	ContactReason_CONTACT_REASON_GUARDIANSHIP_GAP ContactReason = 1
+	// A child needs care for a time (临时照料).
+	ContactReason_CONTACT_REASON_TEMPORARY_CARE ContactReason = 2
+	// Protective items are missing (防护物资短缺).
+	ContactReason_CONTACT_REASON_PROTECTIVE_ITEMS ContactReason = 3
+	// Food, shelter or other basic needs (基本生活).
+	ContactReason_CONTACT_REASON_BASIC_NEEDS ContactReason = 4
+	// Violence or neglect (暴力、忽视).
+	ContactReason_CONTACT_REASON_VIOLENCE ContactReason = 5
+	// Exploitation (剥削).
+	ContactReason_CONTACT_REASON_EXPLOITATION ContactReason = 6
+	// Family relations (家庭关系).
+	ContactReason_CONTACT_REASON_FAMILY_RELATIONSHIPS ContactReason = 7
+	// Relations with other children (同伴关系).
+	ContactReason_CONTACT_REASON_PEER_RELATIONSHIPS ContactReason = 8
+	// Mental health (心理健康).
+	ContactReason_CONTACT_REASON_MENTAL_HEALTH ContactReason = 9
+	// Physical health (身体健康).
+	ContactReason_CONTACT_REASON_PHYSICAL_HEALTH ContactReason = 10
+	// School and work (学业、就业).
+	ContactReason_CONTACT_REASON_EDUCATION ContactReason = 11
+	// Discrimination (歧视).
+	ContactReason_CONTACT_REASON_DISCRIMINATION ContactReason = 12
+	// Sexuality (性与生育健康).
+	ContactReason_CONTACT_REASON_SEXUALITY ContactReason = 13
+	// Legal matters (法律问题).
+	ContactReason_CONTACT_REASON_LEGAL_MATTERS ContactReason = 14
+	// Questions about policy, services or the epidemic (政策咨询).
+	ContactReason_CONTACT_REASON_INFORMATION ContactReason = 15
+	// Something else (其他).
+	ContactReason_CONTACT_REASON_OTHER ContactReason = 16
+)
+
+// Enum value maps for ContactReason.
+var (
+	ContactReason_name = map[int32]string{
+		0:  "CONTACT_REASON_UNSPECIFIED",
+		1:  "CONTACT_REASON_GUARDIANSHIP_GAP",
+		2:  "CONTACT_REASON_TEMPORARY_CARE",
+		3:  "CONTACT_REASON_PROTECTIVE_ITEMS",
+		4:  "CONTACT_REASON_BASIC_NEEDS",
+		5:  "CONTACT_REASON_VIOLENCE",
+		6:  "CONTACT_REASON_EXPLOITATION",
+		7:  "CONTACT_REASON_FAMILY_RELATIONSHIPS",
+		8:  "CONTACT_REASON_PEER_RELATIONSHIPS",
+		9:  "CONTACT_REASON_MENTAL_HEALTH",
+		10: "CONTACT_REASON_PHYSICAL_HEALTH",
+		11: "CONTACT_REASON_EDUCATION",
+		12: "CONTACT_REASON_DISCRIMINATION",
+		13: "CONTACT_REASON_SEXUALITY",
+		14: "CONTACT_REASON_LEGAL_MATTERS",
+		15: "CONTACT_REASON_INFORMATION",
+		16: "CONTACT_REASON_OTHER",
+	}
+	ContactReason_value = map[string]int32{
+		"CONTACT_REASON_UNSPECIFIED":          0,
+		"CONTACT_REASON_GUARDIANSHIP_GAP":     1,
+		"CONTACT_REASON_TEMPORARY_CARE":       2,
+		"CONTACT_REASON_PROTECTIVE_ITEMS":     3,
+		"CONTACT_REASON_BASIC_NEEDS":          4,
+		"CONTACT_REASON_VIOLENCE":             5,
+		"CONTACT_REASON_EXPLOITATION":         6,
+		"CONTACT_REASON_FAMILY_RELATIONSHIPS": 7,
+		"CONTACT_REASON_PEER_RELATIONSHIPS":   8,
+		"CONTACT_REASON_MENTAL_HEALTH":        9,
+		"CONTACT_REASON_PHYSICAL_HEALTH":      10,
+		"CONTACT_REASON_EDUCATION":            11,
+		"CONTACT_REASON_DISCRIMINATION":       12,
+		"CONTACT_REASON_SEXUALITY":            13,
+		"CONTACT_REASON_LEGAL_MATTERS":        14,
+		"CONTACT_REASON_INFORMATION":          15,
+		"CONTACT_REASON_OTHER":                16,
+	}
+)
+
+func (x ContactReason) Enum() *ContactReason {
+	p := new(ContactReason)
+	*p = x
+	return p
+}
+
+func (x ContactReason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ContactReason) Descriptor() protoreflect.EnumDescriptor {
+	return file_tongan_intake_v1_types_proto_enumTypes[12].Descriptor()
+}
+
+func (ContactReason) Type() protoreflect.EnumType {
+	return &file_tongan_intake_v1_types_proto_enumTypes[12]
+}
+
+func (x ContactReason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ContactReason.Descriptor instead.
+func (ContactReason) EnumDescriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{12}
+}
+
+// Urgency is how soon a contact needs an answer (紧急程度).
+type Urgency int32
+
+const (
+	// Not said.
+	Urgency_URGENCY_UNSPECIFIED Urgency = 0
+	// In the ordinary course (一般).
+	Urgency_URGENCY_ROUTINE Urgency = 1
+	// Today (紧急).
+	Urgency_URGENCY_URGENT Urgency = 2
+	// At once (特急).
+	Urgency_URGENCY_IMMEDIATE Urgency = 3
+)
+
+// Enum value maps for Urgency.
+var (
+	Urgency_name = map[int32]string{
+		0: "URGENCY_UNSPECIFIED",
+		1: "URGENCY_ROUTINE",
+		2: "URGENCY_URGENT",
+		3: "URGENCY_IMMEDIATE",
+	}
+	Urgency_value = map[string]int32{
+		"URGENCY_UNSPECIFIED": 0,
+		"URGENCY_ROUTINE":     1,
+		"URGENCY_URGENT":      2,
+		"URGENCY_IMMEDIATE":   3,
+	}
+)
+
+func (x Urgency) Enum() *Urgency {
+	p := new(Urgency)
+	*p = x
+	return p
+}
+
+func (x Urgency) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Urgency) Descriptor() protoreflect.EnumDescriptor {
+	return file_tongan_intake_v1_types_proto_enumTypes[13].Descriptor()
+}
+
+func (Urgency) Type() protoreflect.EnumType {
+	return &file_tongan_intake_v1_types_proto_enumTypes[13]
+}
+
+func (x Urgency) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Urgency.Descriptor instead.
+func (Urgency) EnumDescriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{13}
+}
+
+// ContactAction is what was done about a contact (处理方式); the functions that 民电〔2020〕19号 requires of the line, and counselling.
+type ContactAction int32
+
+const (
+	// Not said; refused.
+	ContactAction_CONTACT_ACTION_UNSPECIFIED ContactAction = 0
+	// Listened and advised (心理疏导).
+	ContactAction_CONTACT_ACTION_COUNSELLED ContactAction = 1
+	// Answered a question (政策解答).
+	ContactAction_CONTACT_ACTION_INFORMED ContactAction = 2
+	// Advised on care for a time (临时照料咨询).
+	ContactAction_CONTACT_ACTION_TEMPORARY_CARE_ADVISED ContactAction = 3
+	// Referred to somebody else (转介).
+	ContactAction_CONTACT_ACTION_REFERRED ContactAction = 4
+	// Found somebody or something that helps (资源链接).
+	ContactAction_CONTACT_ACTION_RESOURCES_LINKED ContactAction = 5
+	// Asked how a case stands, and passed it on (个案跟踪).
+	ContactAction_CONTACT_ACTION_CASE_TRACKED ContactAction = 6
+	// Sent help at once (紧急支援).
+	ContactAction_CONTACT_ACTION_EMERGENCY_SUPPORT ContactAction = 7
+)
+
+// Enum value maps for ContactAction.
+var (
+	ContactAction_name = map[int32]string{
+		0: "CONTACT_ACTION_UNSPECIFIED",
+		1: "CONTACT_ACTION_COUNSELLED",
+		2: "CONTACT_ACTION_INFORMED",
+		3: "CONTACT_ACTION_TEMPORARY_CARE_ADVISED",
+		4: "CONTACT_ACTION_REFERRED",
+		5: "CONTACT_ACTION_RESOURCES_LINKED",
+		6: "CONTACT_ACTION_CASE_TRACKED",
+		7: "CONTACT_ACTION_EMERGENCY_SUPPORT",
+	}
+	ContactAction_value = map[string]int32{
+		"CONTACT_ACTION_UNSPECIFIED":            0,
+		"CONTACT_ACTION_COUNSELLED":             1,
+		"CONTACT_ACTION_INFORMED":               2,
+		"CONTACT_ACTION_TEMPORARY_CARE_ADVISED": 3,
+		"CONTACT_ACTION_REFERRED":               4,
+		"CONTACT_ACTION_RESOURCES_LINKED":       5,
+		"CONTACT_ACTION_CASE_TRACKED":           6,
+		"CONTACT_ACTION_EMERGENCY_SUPPORT":      7,
+	}
+)
+
+func (x ContactAction) Enum() *ContactAction {
+	p := new(ContactAction)
+	*p = x
+	return p
+}
+
+func (x ContactAction) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ContactAction) Descriptor() protoreflect.EnumDescriptor {
+	return file_tongan_intake_v1_types_proto_enumTypes[14].Descriptor()
+}
+
+func (ContactAction) Type() protoreflect.EnumType {
+	return &file_tongan_intake_v1_types_proto_enumTypes[14]
+}
+
+func (x ContactAction) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ContactAction.Descriptor instead.
+func (ContactAction) EnumDescriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{14}
+}
+
+// ContactOutcome is how a contact ended (办结方式).
+type ContactOutcome int32
+
+const (
+	// Not said; refused.
+	ContactOutcome_CONTACT_OUTCOME_UNSPECIFIED ContactOutcome = 0
+	// A case was opened (已立案).
+	ContactOutcome_CONTACT_OUTCOME_CASE_OPENED ContactOutcome = 1
+	// Answered, no case is needed (已答复).
+	ContactOutcome_CONTACT_OUTCOME_ANSWERED ContactOutcome = 2
+	// Another organisation has taken it over (已移交).
+	ContactOutcome_CONTACT_OUTCOME_HANDED_OVER ContactOutcome = 3
+	// Nothing to do (无需处理).
+	ContactOutcome_CONTACT_OUTCOME_NOTHING_TO_DO ContactOutcome = 4
+)
+
+// Enum value maps for ContactOutcome.
+var (
+	ContactOutcome_name = map[int32]string{
+		0: "CONTACT_OUTCOME_UNSPECIFIED",
+		1: "CONTACT_OUTCOME_CASE_OPENED",
+		2: "CONTACT_OUTCOME_ANSWERED",
+		3: "CONTACT_OUTCOME_HANDED_OVER",
+		4: "CONTACT_OUTCOME_NOTHING_TO_DO",
+	}
+	ContactOutcome_value = map[string]int32{
+		"CONTACT_OUTCOME_UNSPECIFIED":   0,
+		"CONTACT_OUTCOME_CASE_OPENED":   1,
+		"CONTACT_OUTCOME_ANSWERED":      2,
+		"CONTACT_OUTCOME_HANDED_OVER":   3,
+		"CONTACT_OUTCOME_NOTHING_TO_DO": 4,
+	}
+)
+
+func (x ContactOutcome) Enum() *ContactOutcome {
+	p := new(ContactOutcome)
+	*p = x
+	return p
+}
+
+func (x ContactOutcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ContactOutcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_tongan_intake_v1_types_proto_enumTypes[15].Descriptor()
+}
+
+func (ContactOutcome) Type() protoreflect.EnumType {
+	return &file_tongan_intake_v1_types_proto_enumTypes[15]
+}
+
+func (x ContactOutcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ContactOutcome.Descriptor instead.
+func (ContactOutcome) EnumDescriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{15}
+}
+
+// CaseSource is where a case comes from (个案来源).
+type CaseSource int32
+
+const (
+	// Not said.
+	CaseSource_CASE_SOURCE_UNSPECIFIED CaseSource = 0
+	// A hotline contact (热线).
+	CaseSource_CASE_SOURCE_CONTACT CaseSource = 1
+	// A visit (探访).
+	CaseSource_CASE_SOURCE_VISIT CaseSource = 2
+	// A hospital or quarantine site notified (医院、隔离点通报).
+	CaseSource_CASE_SOURCE_HOSPITAL CaseSource = 3
+	// The police notified (公安通报).
+	CaseSource_CASE_SOURCE_POLICE CaseSource = 4
+	// A village or community notified (村居报告).
+	CaseSource_CASE_SOURCE_VILLAGE CaseSource = 5
+	// The guardian reported it (监护人报告).
+	CaseSource_CASE_SOURCE_GUARDIAN CaseSource = 6
+	// Somebody else (其他).
+	CaseSource_CASE_SOURCE_OTHER CaseSource = 7
+)
+
+// Enum value maps for CaseSource.
+var (
+	CaseSource_name = map[int32]string{
+		0: "CASE_SOURCE_UNSPECIFIED",
+		1: "CASE_SOURCE_CONTACT",
+		2: "CASE_SOURCE_VISIT",
+		3: "CASE_SOURCE_HOSPITAL",
+		4: "CASE_SOURCE_POLICE",
+		5: "CASE_SOURCE_VILLAGE",
+		6: "CASE_SOURCE_GUARDIAN",
+		7: "CASE_SOURCE_OTHER",
+	}
+	CaseSource_value = map[string]int32{
+		"CASE_SOURCE_UNSPECIFIED": 0,
+		"CASE_SOURCE_CONTACT":     1,
+		"CASE_SOURCE_VISIT":       2,
+		"CASE_SOURCE_HOSPITAL":    3,
+		"CASE_SOURCE_POLICE":      4,
+		"CASE_SOURCE_VILLAGE":     5,
+		"CASE_SOURCE_GUARDIAN":    6,
+		"CASE_SOURCE_OTHER":       7,
+	}
+)
+
+func (x CaseSource) Enum() *CaseSource {
+	p := new(CaseSource)
+	*p = x
+	return p
+}
+
+func (x CaseSource) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CaseSource) Descriptor() protoreflect.EnumDescriptor {
+	return file_tongan_intake_v1_types_proto_enumTypes[16].Descriptor()
+}
+
+func (CaseSource) Type() protoreflect.EnumType {
+	return &file_tongan_intake_v1_types_proto_enumTypes[16]
+}
+
+func (x CaseSource) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CaseSource.Descriptor instead.
+func (CaseSource) EnumDescriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{16}
+}
+
+// RiskLevel is how much a child is at risk (风险等级), in the words of the inter-agency procedures.
+type RiskLevel int32
+
+const (
+	// Not assessed.
+	RiskLevel_RISK_LEVEL_UNSPECIFIED RiskLevel = 0
+	// Significantly harmed, or at risk of significant harm or death without help (高).
+	RiskLevel_RISK_LEVEL_HIGH RiskLevel = 1
+	// Harmed to some degree, no evidence of significant harm (中).
+	RiskLevel_RISK_LEVEL_MEDIUM RiskLevel = 2
+	// At risk of harm (低).
+	RiskLevel_RISK_LEVEL_LOW RiskLevel = 3
+	// Not at risk (无).
+	RiskLevel_RISK_LEVEL_NONE RiskLevel = 4
+)
+
+// Enum value maps for RiskLevel.
+var (
+	RiskLevel_name = map[int32]string{
+		0: "RISK_LEVEL_UNSPECIFIED",
+		1: "RISK_LEVEL_HIGH",
+		2: "RISK_LEVEL_MEDIUM",
+		3: "RISK_LEVEL_LOW",
+		4: "RISK_LEVEL_NONE",
+	}
+	RiskLevel_value = map[string]int32{
+		"RISK_LEVEL_UNSPECIFIED": 0,
+		"RISK_LEVEL_HIGH":        1,
+		"RISK_LEVEL_MEDIUM":      2,
+		"RISK_LEVEL_LOW":         3,
+		"RISK_LEVEL_NONE":        4,
+	}
+)
+
+func (x RiskLevel) Enum() *RiskLevel {
+	p := new(RiskLevel)
+	*p = x
+	return p
+}
+
+func (x RiskLevel) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RiskLevel) Descriptor() protoreflect.EnumDescriptor {
+	return file_tongan_intake_v1_types_proto_enumTypes[17].Descriptor()
+}
+
+func (RiskLevel) Type() protoreflect.EnumType {
+	return &file_tongan_intake_v1_types_proto_enumTypes[17]
+}
+
+func (x RiskLevel) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RiskLevel.Descriptor instead.
+func (RiskLevel) EnumDescriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{17}
+}
+
+// DeadlineKind is what has to be done by a deadline (时限类别).
+type DeadlineKind int32
+
+const (
+	// Not said; never written.
+	DeadlineKind_DEADLINE_KIND_UNSPECIFIED DeadlineKind = 0
+	// Somebody reaches the child or the family (首次联系).
+	DeadlineKind_DEADLINE_KIND_FIRST_CONTACT DeadlineKind = 1
+	// The service that is needed begins (服务到位).
+	DeadlineKind_DEADLINE_KIND_SERVICE DeadlineKind = 2
+	// The case is followed up again (下次跟进).
+	DeadlineKind_DEADLINE_KIND_FOLLOW_UP DeadlineKind = 3
+	// The case is reviewed (复核).
+	DeadlineKind_DEADLINE_KIND_REVIEW DeadlineKind = 4
+	// Somebody is called back (回电).
+	DeadlineKind_DEADLINE_KIND_CALL_BACK DeadlineKind = 5
+)
+
+// Enum value maps for DeadlineKind.
+var (
+	DeadlineKind_name = map[int32]string{
+		0: "DEADLINE_KIND_UNSPECIFIED",
+		1: "DEADLINE_KIND_FIRST_CONTACT",
+		2: "DEADLINE_KIND_SERVICE",
+		3: "DEADLINE_KIND_FOLLOW_UP",
+		4: "DEADLINE_KIND_REVIEW",
+		5: "DEADLINE_KIND_CALL_BACK",
+	}
+	DeadlineKind_value = map[string]int32{
+		"DEADLINE_KIND_UNSPECIFIED":   0,
+		"DEADLINE_KIND_FIRST_CONTACT": 1,
+		"DEADLINE_KIND_SERVICE":       2,
+		"DEADLINE_KIND_FOLLOW_UP":     3,
+		"DEADLINE_KIND_REVIEW":        4,
+		"DEADLINE_KIND_CALL_BACK":     5,
+	}
+)
+
+func (x DeadlineKind) Enum() *DeadlineKind {
+	p := new(DeadlineKind)
+	*p = x
+	return p
+}
+
+func (x DeadlineKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DeadlineKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_tongan_intake_v1_types_proto_enumTypes[18].Descriptor()
+}
+
+func (DeadlineKind) Type() protoreflect.EnumType {
+	return &file_tongan_intake_v1_types_proto_enumTypes[18]
+}
+
+func (x DeadlineKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DeadlineKind.Descriptor instead.
+func (DeadlineKind) EnumDescriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{18}
+}
+
+// FollowUpOutcome is what came of a follow-up (跟进结果).
+type FollowUpOutcome int32
+
+const (
+	// Not said, as before outcomes were recorded: counts as reached.
+	FollowUpOutcome_FOLLOW_UP_OUTCOME_UNSPECIFIED FollowUpOutcome = 0
+	// The child or the family was reached (已联系).
+	FollowUpOutcome_FOLLOW_UP_OUTCOME_REACHED FollowUpOutcome = 1
+	// Nobody answered (无人应答).
+	FollowUpOutcome_FOLLOW_UP_OUTCOME_NO_ANSWER FollowUpOutcome = 2
+	// Refused to talk (拒绝).
+	FollowUpOutcome_FOLLOW_UP_OUTCOME_REFUSED FollowUpOutcome = 3
+	// Not found at the number or address (未找到).
+	FollowUpOutcome_FOLLOW_UP_OUTCOME_NOT_FOUND FollowUpOutcome = 4
+)
+
+// Enum value maps for FollowUpOutcome.
+var (
+	FollowUpOutcome_name = map[int32]string{
+		0: "FOLLOW_UP_OUTCOME_UNSPECIFIED",
+		1: "FOLLOW_UP_OUTCOME_REACHED",
+		2: "FOLLOW_UP_OUTCOME_NO_ANSWER",
+		3: "FOLLOW_UP_OUTCOME_REFUSED",
+		4: "FOLLOW_UP_OUTCOME_NOT_FOUND",
+	}
+	FollowUpOutcome_value = map[string]int32{
+		"FOLLOW_UP_OUTCOME_UNSPECIFIED": 0,
+		"FOLLOW_UP_OUTCOME_REACHED":     1,
+		"FOLLOW_UP_OUTCOME_NO_ANSWER":   2,
+		"FOLLOW_UP_OUTCOME_REFUSED":     3,
+		"FOLLOW_UP_OUTCOME_NOT_FOUND":   4,
+	}
+)
+
+func (x FollowUpOutcome) Enum() *FollowUpOutcome {
+	p := new(FollowUpOutcome)
+	*p = x
+	return p
+}
+
+func (x FollowUpOutcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (FollowUpOutcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_tongan_intake_v1_types_proto_enumTypes[19].Descriptor()
+}
+
+func (FollowUpOutcome) Type() protoreflect.EnumType {
+	return &file_tongan_intake_v1_types_proto_enumTypes[19]
+}
+
+func (x FollowUpOutcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use FollowUpOutcome.Descriptor instead.
+func (FollowUpOutcome) EnumDescriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{19}
+}
+
+// ServiceStep is how far a service for a case is (服务进度).
+type ServiceStep int32
+
+const (
+	// Not said; never written.
+	ServiceStep_SERVICE_STEP_UNSPECIFIED ServiceStep = 0
+	// Requested (已申请).
+	ServiceStep_SERVICE_STEP_REQUESTED ServiceStep = 1
+	// Begun (已开始).
+	ServiceStep_SERVICE_STEP_BEGUN ServiceStep = 2
+	// Ended (已结束).
+	ServiceStep_SERVICE_STEP_ENDED ServiceStep = 3
+)
+
+// Enum value maps for ServiceStep.
+var (
+	ServiceStep_name = map[int32]string{
+		0: "SERVICE_STEP_UNSPECIFIED",
+		1: "SERVICE_STEP_REQUESTED",
+		2: "SERVICE_STEP_BEGUN",
+		3: "SERVICE_STEP_ENDED",
+	}
+	ServiceStep_value = map[string]int32{
+		"SERVICE_STEP_UNSPECIFIED": 0,
+		"SERVICE_STEP_REQUESTED":   1,
+		"SERVICE_STEP_BEGUN":       2,
+		"SERVICE_STEP_ENDED":       3,
+	}
+)
+
+func (x ServiceStep) Enum() *ServiceStep {
+	p := new(ServiceStep)
+	*p = x
+	return p
+}
+
+func (x ServiceStep) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ServiceStep) Descriptor() protoreflect.EnumDescriptor {
+	return file_tongan_intake_v1_types_proto_enumTypes[20].Descriptor()
+}
+
+func (ServiceStep) Type() protoreflect.EnumType {
+	return &file_tongan_intake_v1_types_proto_enumTypes[20]
+}
+
+func (x ServiceStep) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ServiceStep.Descriptor instead.
+func (ServiceStep) EnumDescriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{20}
+}
+
+// ReferralState is how far a referral is (转介状态).
+type ReferralState int32
+
+const (
+	// Not said; refused.
+	ReferralState_REFERRAL_STATE_UNSPECIFIED ReferralState = 0
+	// Proposed to an organisation (已提出).
+	ReferralState_REFERRAL_STATE_PROPOSED ReferralState = 1
+	// Accepted by it (已接受).
+	ReferralState_REFERRAL_STATE_ACCEPTED ReferralState = 2
+	// Rejected by it (已拒绝).
+	ReferralState_REFERRAL_STATE_REJECTED ReferralState = 3
+	// Done (已完成).
+	ReferralState_REFERRAL_STATE_DONE ReferralState = 4
+	// Taken back by who proposed it (已撤回).
+	ReferralState_REFERRAL_STATE_REVOKED ReferralState = 5
+)
+
+// Enum value maps for ReferralState.
+var (
+	ReferralState_name = map[int32]string{
+		0: "REFERRAL_STATE_UNSPECIFIED",
+		1: "REFERRAL_STATE_PROPOSED",
+		2: "REFERRAL_STATE_ACCEPTED",
+		3: "REFERRAL_STATE_REJECTED",
+		4: "REFERRAL_STATE_DONE",
+		5: "REFERRAL_STATE_REVOKED",
+	}
+	ReferralState_value = map[string]int32{
+		"REFERRAL_STATE_UNSPECIFIED": 0,
+		"REFERRAL_STATE_PROPOSED":    1,
+		"REFERRAL_STATE_ACCEPTED":    2,
+		"REFERRAL_STATE_REJECTED":    3,
+		"REFERRAL_STATE_DONE":        4,
+		"REFERRAL_STATE_REVOKED":     5,
+	}
+)
+
+func (x ReferralState) Enum() *ReferralState {
+	p := new(ReferralState)
+	*p = x
+	return p
+}
+
+func (x ReferralState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ReferralState) Descriptor() protoreflect.EnumDescriptor {
+	return file_tongan_intake_v1_types_proto_enumTypes[21].Descriptor()
+}
+
+func (ReferralState) Type() protoreflect.EnumType {
+	return &file_tongan_intake_v1_types_proto_enumTypes[21]
+}
+
+func (x ReferralState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ReferralState.Descriptor instead.
+func (ReferralState) EnumDescriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{21}
+}
+
+// TemporaryCareProvider is who cares for a child for a time (临时照料责任方; 民电〔2020〕19号, 国发明电〔2020〕11号).
+type TemporaryCareProvider int32
+
+const (
+	// Not said; refused.
+	TemporaryCareProvider_TEMPORARY_CARE_PROVIDER_UNSPECIFIED TemporaryCareProvider = 0
+	// The village or community committee (村居委会).
+	TemporaryCareProvider_TEMPORARY_CARE_PROVIDER_VILLAGE TemporaryCareProvider = 1
+	// The township or street (乡镇街道).
+	TemporaryCareProvider_TEMPORARY_CARE_PROVIDER_TOWNSHIP TemporaryCareProvider = 2
+	// A relative (亲属).
+	TemporaryCareProvider_TEMPORARY_CARE_PROVIDER_RELATIVE TemporaryCareProvider = 3
+	// The civil affairs department, as temporary guardian (民政部门临时监护).
+	TemporaryCareProvider_TEMPORARY_CARE_PROVIDER_CIVIL_AFFAIRS TemporaryCareProvider = 4
+)
+
+// Enum value maps for TemporaryCareProvider.
+var (
+	TemporaryCareProvider_name = map[int32]string{
+		0: "TEMPORARY_CARE_PROVIDER_UNSPECIFIED",
+		1: "TEMPORARY_CARE_PROVIDER_VILLAGE",
+		2: "TEMPORARY_CARE_PROVIDER_TOWNSHIP",
+		3: "TEMPORARY_CARE_PROVIDER_RELATIVE",
+		4: "TEMPORARY_CARE_PROVIDER_CIVIL_AFFAIRS",
+	}
+	TemporaryCareProvider_value = map[string]int32{
+		"TEMPORARY_CARE_PROVIDER_UNSPECIFIED":   0,
+		"TEMPORARY_CARE_PROVIDER_VILLAGE":       1,
+		"TEMPORARY_CARE_PROVIDER_TOWNSHIP":      2,
+		"TEMPORARY_CARE_PROVIDER_RELATIVE":      3,
+		"TEMPORARY_CARE_PROVIDER_CIVIL_AFFAIRS": 4,
+	}
+)
+
+func (x TemporaryCareProvider) Enum() *TemporaryCareProvider {
+	p := new(TemporaryCareProvider)
+	*p = x
+	return p
+}
+
+func (x TemporaryCareProvider) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TemporaryCareProvider) Descriptor() protoreflect.EnumDescriptor {
+	return file_tongan_intake_v1_types_proto_enumTypes[22].Descriptor()
+}
+
+func (TemporaryCareProvider) Type() protoreflect.EnumType {
+	return &file_tongan_intake_v1_types_proto_enumTypes[22]
+}
+
+func (x TemporaryCareProvider) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TemporaryCareProvider.Descriptor instead.
+func (TemporaryCareProvider) EnumDescriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{22}
+}
+
 // ChildDetails are a child's personal details (儿童个人信息). They leave a command only sealed.
 type ChildDetails struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -999,11 +1826,276 @@ func (x *CaseNote) GetText() string {
 	return ""
 }
 
+// Deadline is one deadline of a case or a contact (时限).
+type Deadline struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name within the case or contact, for example first-contact-1.
+	DeadlineId string `protobuf:"bytes,1,opt,name=deadline_id,json=deadlineId,proto3" json:"deadline_id,omitempty"`
+	// What has to be done.
+	Kind DeadlineKind `protobuf:"varint,2,opt,name=kind,proto3,enum=tongan.intake.v1.DeadlineKind" json:"kind,omitempty"`
+	// By when (截止时间).
+	DueAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=due_at,json=dueAt,proto3" json:"due_at,omitempty"`
+	// Whether it will be said when it is missed: false where it had passed already when its cause was recorded (是否计时).
+	Armed         bool `protobuf:"varint,4,opt,name=armed,proto3" json:"armed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Deadline) Reset() {
+	*x = Deadline{}
+	mi := &file_tongan_intake_v1_types_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Deadline) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Deadline) ProtoMessage() {}
+
+func (x *Deadline) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_types_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Deadline.ProtoReflect.Descriptor instead.
+func (*Deadline) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Deadline) GetDeadlineId() string {
+	if x != nil {
+		return x.DeadlineId
+	}
+	return ""
+}
+
+func (x *Deadline) GetKind() DeadlineKind {
+	if x != nil {
+		return x.Kind
+	}
+	return DeadlineKind_DEADLINE_KIND_UNSPECIFIED
+}
+
+func (x *Deadline) GetDueAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DueAt
+	}
+	return nil
+}
+
+func (x *Deadline) GetArmed() bool {
+	if x != nil {
+		return x.Armed
+	}
+	return false
+}
+
+// CareRules are what a risk level demands (时限规则).
+type CareRules struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The risk level.
+	RiskLevel RiskLevel `protobuf:"varint,1,opt,name=risk_level,json=riskLevel,proto3,enum=tongan.intake.v1.RiskLevel" json:"risk_level,omitempty"`
+	// How long until somebody has to have reached the child or the family; none means no deadline.
+	FirstContact *durationpb.Duration `protobuf:"bytes,2,opt,name=first_contact,json=firstContact,proto3" json:"first_contact,omitempty"`
+	// Whether the service that is needed has to begin before midnight, Asia/Shanghai, of the day of the assessment.
+	ServiceBeforeMidnight bool `protobuf:"varint,3,opt,name=service_before_midnight,json=serviceBeforeMidnight,proto3" json:"service_before_midnight,omitempty"`
+	// How long until the next follow-up; none means no deadline.
+	FollowUp *durationpb.Duration `protobuf:"bytes,4,opt,name=follow_up,json=followUp,proto3" json:"follow_up,omitempty"`
+	// How many months until the case is reviewed; 0 means no deadline.
+	ReviewMonths  uint32 `protobuf:"varint,5,opt,name=review_months,json=reviewMonths,proto3" json:"review_months,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CareRules) Reset() {
+	*x = CareRules{}
+	mi := &file_tongan_intake_v1_types_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CareRules) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CareRules) ProtoMessage() {}
+
+func (x *CareRules) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_types_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CareRules.ProtoReflect.Descriptor instead.
+func (*CareRules) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *CareRules) GetRiskLevel() RiskLevel {
+	if x != nil {
+		return x.RiskLevel
+	}
+	return RiskLevel_RISK_LEVEL_UNSPECIFIED
+}
+
+func (x *CareRules) GetFirstContact() *durationpb.Duration {
+	if x != nil {
+		return x.FirstContact
+	}
+	return nil
+}
+
+func (x *CareRules) GetServiceBeforeMidnight() bool {
+	if x != nil {
+		return x.ServiceBeforeMidnight
+	}
+	return false
+}
+
+func (x *CareRules) GetFollowUp() *durationpb.Duration {
+	if x != nil {
+		return x.FollowUp
+	}
+	return nil
+}
+
+func (x *CareRules) GetReviewMonths() uint32 {
+	if x != nil {
+		return x.ReviewMonths
+	}
+	return 0
+}
+
+// RuleSet is one version of the rules (规则集).
+type RuleSet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name; events say by which they were decided (provenance.rule_version).
+	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// First day it holds, in Asia/Shanghai, YYYY-MM-DD. What happened before follows the version before, or none.
+	ValidFrom string `protobuf:"bytes,2,opt,name=valid_from,json=validFrom,proto3" json:"valid_from,omitempty"`
+	// One for each risk level that demands something.
+	Care          []*CareRules `protobuf:"bytes,3,rep,name=care,proto3" json:"care,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleSet) Reset() {
+	*x = RuleSet{}
+	mi := &file_tongan_intake_v1_types_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleSet) ProtoMessage() {}
+
+func (x *RuleSet) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_types_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleSet.ProtoReflect.Descriptor instead.
+func (*RuleSet) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RuleSet) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *RuleSet) GetValidFrom() string {
+	if x != nil {
+		return x.ValidFrom
+	}
+	return ""
+}
+
+func (x *RuleSet) GetCare() []*CareRules {
+	if x != nil {
+		return x.Care
+	}
+	return nil
+}
+
+// RuleSets are all versions of the rules, as a file of a deployment holds them.
+type RuleSets struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The versions, in any order; no two from the same day.
+	RuleSets      []*RuleSet `protobuf:"bytes,1,rep,name=rule_sets,json=ruleSets,proto3" json:"rule_sets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleSets) Reset() {
+	*x = RuleSets{}
+	mi := &file_tongan_intake_v1_types_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleSets) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleSets) ProtoMessage() {}
+
+func (x *RuleSets) ProtoReflect() protoreflect.Message {
+	mi := &file_tongan_intake_v1_types_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleSets.ProtoReflect.Descriptor instead.
+func (*RuleSets) Descriptor() ([]byte, []int) {
+	return file_tongan_intake_v1_types_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RuleSets) GetRuleSets() []*RuleSet {
+	if x != nil {
+		return x.RuleSets
+	}
+	return nil
+}
+
 var File_tongan_intake_v1_types_proto protoreflect.FileDescriptor
 
 const file_tongan_intake_v1_types_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctongan/intake/v1/types.proto\x12\x10tongan.intake.v1\x1a\x1bbuf/validate/validate.proto\"\xcd\x02\n" +
+	"\x1ctongan/intake/v1/types.proto\x12\x10tongan.intake.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcd\x02\n" +
 	"\fChildDetails\x12 \n" +
 	"\x04name\x18\x01 \x01(\tB\f\xbaH\x06r\x04\x10\x01\x18@\x80\x01\x01R\x04name\x123\n" +
 	"\x0fidentity_number\x18\x02 \x01(\tB\n" +
@@ -1032,7 +2124,28 @@ const file_tongan_intake_v1_types_proto_rawDesc = "" +
 	"\xbaH\x04r\x02\x18 \x80\x01\x01R\x05phone\x12)\n" +
 	"\tnarrative\x18\x03 \x01(\tB\v\xbaH\x05r\x03\x18\xa0\x1f\x80\x01\x01R\tnarrative\"-\n" +
 	"\bCaseNote\x12!\n" +
-	"\x04text\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\xa0\x1f\x80\x01\x01R\x04text*\x9e\x01\n" +
+	"\x04text\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\xa0\x1f\x80\x01\x01R\x04text\"\xa8\x01\n" +
+	"\bDeadline\x12\x1f\n" +
+	"\vdeadline_id\x18\x01 \x01(\tR\n" +
+	"deadlineId\x122\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x1e.tongan.intake.v1.DeadlineKindR\x04kind\x121\n" +
+	"\x06due_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05dueAt\x12\x14\n" +
+	"\x05armed\x18\x04 \x01(\bR\x05armed\"\xb1\x02\n" +
+	"\tCareRules\x12F\n" +
+	"\n" +
+	"risk_level\x18\x01 \x01(\x0e2\x1b.tongan.intake.v1.RiskLevelB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\triskLevel\x12>\n" +
+	"\rfirst_contact\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\ffirstContact\x126\n" +
+	"\x17service_before_midnight\x18\x03 \x01(\bR\x15serviceBeforeMidnight\x126\n" +
+	"\tfollow_up\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bfollowUp\x12,\n" +
+	"\rreview_months\x18\x05 \x01(\rB\a\xbaH\x04*\x02\x18xR\freviewMonths\"\xb7\x01\n" +
+	"\aRuleSet\x127\n" +
+	"\aversion\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[A-Za-z0-9._-]{1,32}$R\aversion\x12B\n" +
+	"\n" +
+	"valid_from\x18\x02 \x01(\tB#\xbaH r\x1e2\x1c^[0-9]{4}-[0-9]{2}-[0-9]{2}$R\tvalidFrom\x12/\n" +
+	"\x04care\x18\x03 \x03(\v2\x1b.tongan.intake.v1.CareRulesR\x04care\"L\n" +
+	"\bRuleSets\x12@\n" +
+	"\trule_sets\x18\x01 \x03(\v2\x19.tongan.intake.v1.RuleSetB\b\xbaH\x05\x92\x01\x02\b\x01R\bruleSets*\x9e\x01\n" +
 	"\x0eHotlineChannel\x12\x1f\n" +
 	"\x1bHOTLINE_CHANNEL_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15HOTLINE_CHANNEL_PHONE\x10\x01\x12\x17\n" +
@@ -1104,7 +2217,104 @@ const file_tongan_intake_v1_types_proto_rawDesc = "" +
 	" DEREGISTRATION_REASON_MOVED_AWAY\x10\x02\x12\x1e\n" +
 	"\x1aDEREGISTRATION_REASON_DIED\x10\x03\x12+\n" +
 	"'DEREGISTRATION_REASON_NO_LONGER_IN_NEED\x10\x04\x12,\n" +
-	"(DEREGISTRATION_REASON_ENTERED_BY_MISTAKE\x10\x05B\xb4\x01\n" +
+	"(DEREGISTRATION_REASON_ENTERED_BY_MISTAKE\x10\x05*\xde\x01\n" +
+	"\aSpeaker\x12\x17\n" +
+	"\x13SPEAKER_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rSPEAKER_CHILD\x10\x01\x12\x14\n" +
+	"\x10SPEAKER_GUARDIAN\x10\x02\x12\x14\n" +
+	"\x10SPEAKER_RELATIVE\x10\x03\x12\x15\n" +
+	"\x11SPEAKER_NEIGHBOUR\x10\x04\x12\x12\n" +
+	"\x0eSPEAKER_SCHOOL\x10\x05\x12\x13\n" +
+	"\x0fSPEAKER_VILLAGE\x10\x06\x12\x14\n" +
+	"\x10SPEAKER_HOSPITAL\x10\a\x12\x12\n" +
+	"\x0eSPEAKER_POLICE\x10\b\x12\x11\n" +
+	"\rSPEAKER_OTHER\x10\t*\xcb\x04\n" +
+	"\rContactReason\x12\x1e\n" +
+	"\x1aCONTACT_REASON_UNSPECIFIED\x10\x00\x12#\n" +
+	"\x1fCONTACT_REASON_GUARDIANSHIP_GAP\x10\x01\x12!\n" +
+	"\x1dCONTACT_REASON_TEMPORARY_CARE\x10\x02\x12#\n" +
+	"\x1fCONTACT_REASON_PROTECTIVE_ITEMS\x10\x03\x12\x1e\n" +
+	"\x1aCONTACT_REASON_BASIC_NEEDS\x10\x04\x12\x1b\n" +
+	"\x17CONTACT_REASON_VIOLENCE\x10\x05\x12\x1f\n" +
+	"\x1bCONTACT_REASON_EXPLOITATION\x10\x06\x12'\n" +
+	"#CONTACT_REASON_FAMILY_RELATIONSHIPS\x10\a\x12%\n" +
+	"!CONTACT_REASON_PEER_RELATIONSHIPS\x10\b\x12 \n" +
+	"\x1cCONTACT_REASON_MENTAL_HEALTH\x10\t\x12\"\n" +
+	"\x1eCONTACT_REASON_PHYSICAL_HEALTH\x10\n" +
+	"\x12\x1c\n" +
+	"\x18CONTACT_REASON_EDUCATION\x10\v\x12!\n" +
+	"\x1dCONTACT_REASON_DISCRIMINATION\x10\f\x12\x1c\n" +
+	"\x18CONTACT_REASON_SEXUALITY\x10\r\x12 \n" +
+	"\x1cCONTACT_REASON_LEGAL_MATTERS\x10\x0e\x12\x1e\n" +
+	"\x1aCONTACT_REASON_INFORMATION\x10\x0f\x12\x18\n" +
+	"\x14CONTACT_REASON_OTHER\x10\x10*b\n" +
+	"\aUrgency\x12\x17\n" +
+	"\x13URGENCY_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fURGENCY_ROUTINE\x10\x01\x12\x12\n" +
+	"\x0eURGENCY_URGENT\x10\x02\x12\x15\n" +
+	"\x11URGENCY_IMMEDIATE\x10\x03*\x9f\x02\n" +
+	"\rContactAction\x12\x1e\n" +
+	"\x1aCONTACT_ACTION_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19CONTACT_ACTION_COUNSELLED\x10\x01\x12\x1b\n" +
+	"\x17CONTACT_ACTION_INFORMED\x10\x02\x12)\n" +
+	"%CONTACT_ACTION_TEMPORARY_CARE_ADVISED\x10\x03\x12\x1b\n" +
+	"\x17CONTACT_ACTION_REFERRED\x10\x04\x12#\n" +
+	"\x1fCONTACT_ACTION_RESOURCES_LINKED\x10\x05\x12\x1f\n" +
+	"\x1bCONTACT_ACTION_CASE_TRACKED\x10\x06\x12$\n" +
+	" CONTACT_ACTION_EMERGENCY_SUPPORT\x10\a*\xb4\x01\n" +
+	"\x0eContactOutcome\x12\x1f\n" +
+	"\x1bCONTACT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1f\n" +
+	"\x1bCONTACT_OUTCOME_CASE_OPENED\x10\x01\x12\x1c\n" +
+	"\x18CONTACT_OUTCOME_ANSWERED\x10\x02\x12\x1f\n" +
+	"\x1bCONTACT_OUTCOME_HANDED_OVER\x10\x03\x12!\n" +
+	"\x1dCONTACT_OUTCOME_NOTHING_TO_DO\x10\x04*\xd5\x01\n" +
+	"\n" +
+	"CaseSource\x12\x1b\n" +
+	"\x17CASE_SOURCE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13CASE_SOURCE_CONTACT\x10\x01\x12\x15\n" +
+	"\x11CASE_SOURCE_VISIT\x10\x02\x12\x18\n" +
+	"\x14CASE_SOURCE_HOSPITAL\x10\x03\x12\x16\n" +
+	"\x12CASE_SOURCE_POLICE\x10\x04\x12\x17\n" +
+	"\x13CASE_SOURCE_VILLAGE\x10\x05\x12\x18\n" +
+	"\x14CASE_SOURCE_GUARDIAN\x10\x06\x12\x15\n" +
+	"\x11CASE_SOURCE_OTHER\x10\a*|\n" +
+	"\tRiskLevel\x12\x1a\n" +
+	"\x16RISK_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fRISK_LEVEL_HIGH\x10\x01\x12\x15\n" +
+	"\x11RISK_LEVEL_MEDIUM\x10\x02\x12\x12\n" +
+	"\x0eRISK_LEVEL_LOW\x10\x03\x12\x13\n" +
+	"\x0fRISK_LEVEL_NONE\x10\x04*\xbd\x01\n" +
+	"\fDeadlineKind\x12\x1d\n" +
+	"\x19DEADLINE_KIND_UNSPECIFIED\x10\x00\x12\x1f\n" +
+	"\x1bDEADLINE_KIND_FIRST_CONTACT\x10\x01\x12\x19\n" +
+	"\x15DEADLINE_KIND_SERVICE\x10\x02\x12\x1b\n" +
+	"\x17DEADLINE_KIND_FOLLOW_UP\x10\x03\x12\x18\n" +
+	"\x14DEADLINE_KIND_REVIEW\x10\x04\x12\x1b\n" +
+	"\x17DEADLINE_KIND_CALL_BACK\x10\x05*\xb4\x01\n" +
+	"\x0fFollowUpOutcome\x12!\n" +
+	"\x1dFOLLOW_UP_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19FOLLOW_UP_OUTCOME_REACHED\x10\x01\x12\x1f\n" +
+	"\x1bFOLLOW_UP_OUTCOME_NO_ANSWER\x10\x02\x12\x1d\n" +
+	"\x19FOLLOW_UP_OUTCOME_REFUSED\x10\x03\x12\x1f\n" +
+	"\x1bFOLLOW_UP_OUTCOME_NOT_FOUND\x10\x04*w\n" +
+	"\vServiceStep\x12\x1c\n" +
+	"\x18SERVICE_STEP_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16SERVICE_STEP_REQUESTED\x10\x01\x12\x16\n" +
+	"\x12SERVICE_STEP_BEGUN\x10\x02\x12\x16\n" +
+	"\x12SERVICE_STEP_ENDED\x10\x03*\xbb\x01\n" +
+	"\rReferralState\x12\x1e\n" +
+	"\x1aREFERRAL_STATE_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17REFERRAL_STATE_PROPOSED\x10\x01\x12\x1b\n" +
+	"\x17REFERRAL_STATE_ACCEPTED\x10\x02\x12\x1b\n" +
+	"\x17REFERRAL_STATE_REJECTED\x10\x03\x12\x17\n" +
+	"\x13REFERRAL_STATE_DONE\x10\x04\x12\x1a\n" +
+	"\x16REFERRAL_STATE_REVOKED\x10\x05*\xdc\x01\n" +
+	"\x15TemporaryCareProvider\x12'\n" +
+	"#TEMPORARY_CARE_PROVIDER_UNSPECIFIED\x10\x00\x12#\n" +
+	"\x1fTEMPORARY_CARE_PROVIDER_VILLAGE\x10\x01\x12$\n" +
+	" TEMPORARY_CARE_PROVIDER_TOWNSHIP\x10\x02\x12$\n" +
+	" TEMPORARY_CARE_PROVIDER_RELATIVE\x10\x03\x12)\n" +
+	"%TEMPORARY_CARE_PROVIDER_CIVIL_AFFAIRS\x10\x04B\xb4\x01\n" +
 	"\x14com.tongan.intake.v1B\n" +
 	"TypesProtoP\x01Z.tongan.dev/proto/gen/tongan/intake/v1;intakev1\xa2\x02\x03TIX\xaa\x02\x10Tongan.Intake.V1\xca\x02\x10Tongan\\Intake\\V1\xe2\x02\x1cTongan\\Intake\\V1\\GPBMetadata\xea\x02\x12Tongan::Intake::V1b\x06proto3"
 
@@ -1120,31 +2330,56 @@ func file_tongan_intake_v1_types_proto_rawDescGZIP() []byte {
 	return file_tongan_intake_v1_types_proto_rawDescData
 }
 
-var file_tongan_intake_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 11)
-var file_tongan_intake_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_tongan_intake_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 23)
+var file_tongan_intake_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_tongan_intake_v1_types_proto_goTypes = []any{
-	(HotlineChannel)(0),       // 0: tongan.intake.v1.HotlineChannel
-	(ContactType)(0),          // 1: tongan.intake.v1.ContactType
-	(GuardianshipGapCause)(0), // 2: tongan.intake.v1.GuardianshipGapCause
-	(FollowUpChannel)(0),      // 3: tongan.intake.v1.FollowUpChannel
-	(CaseCloseReason)(0),      // 4: tongan.intake.v1.CaseCloseReason
-	(AgeBand)(0),              // 5: tongan.intake.v1.AgeBand
-	(CategoryRule)(0),         // 6: tongan.intake.v1.CategoryRule
-	(GuardianRelation)(0),     // 7: tongan.intake.v1.GuardianRelation
-	(CareType)(0),             // 8: tongan.intake.v1.CareType
-	(WorkerRole)(0),           // 9: tongan.intake.v1.WorkerRole
-	(DeregistrationReason)(0), // 10: tongan.intake.v1.DeregistrationReason
-	(*ChildDetails)(nil),      // 11: tongan.intake.v1.ChildDetails
-	(*GuardianDetails)(nil),   // 12: tongan.intake.v1.GuardianDetails
-	(*ContactDetails)(nil),    // 13: tongan.intake.v1.ContactDetails
-	(*CaseNote)(nil),          // 14: tongan.intake.v1.CaseNote
+	(HotlineChannel)(0),           // 0: tongan.intake.v1.HotlineChannel
+	(ContactType)(0),              // 1: tongan.intake.v1.ContactType
+	(GuardianshipGapCause)(0),     // 2: tongan.intake.v1.GuardianshipGapCause
+	(FollowUpChannel)(0),          // 3: tongan.intake.v1.FollowUpChannel
+	(CaseCloseReason)(0),          // 4: tongan.intake.v1.CaseCloseReason
+	(AgeBand)(0),                  // 5: tongan.intake.v1.AgeBand
+	(CategoryRule)(0),             // 6: tongan.intake.v1.CategoryRule
+	(GuardianRelation)(0),         // 7: tongan.intake.v1.GuardianRelation
+	(CareType)(0),                 // 8: tongan.intake.v1.CareType
+	(WorkerRole)(0),               // 9: tongan.intake.v1.WorkerRole
+	(DeregistrationReason)(0),     // 10: tongan.intake.v1.DeregistrationReason
+	(Speaker)(0),                  // 11: tongan.intake.v1.Speaker
+	(ContactReason)(0),            // 12: tongan.intake.v1.ContactReason
+	(Urgency)(0),                  // 13: tongan.intake.v1.Urgency
+	(ContactAction)(0),            // 14: tongan.intake.v1.ContactAction
+	(ContactOutcome)(0),           // 15: tongan.intake.v1.ContactOutcome
+	(CaseSource)(0),               // 16: tongan.intake.v1.CaseSource
+	(RiskLevel)(0),                // 17: tongan.intake.v1.RiskLevel
+	(DeadlineKind)(0),             // 18: tongan.intake.v1.DeadlineKind
+	(FollowUpOutcome)(0),          // 19: tongan.intake.v1.FollowUpOutcome
+	(ServiceStep)(0),              // 20: tongan.intake.v1.ServiceStep
+	(ReferralState)(0),            // 21: tongan.intake.v1.ReferralState
+	(TemporaryCareProvider)(0),    // 22: tongan.intake.v1.TemporaryCareProvider
+	(*ChildDetails)(nil),          // 23: tongan.intake.v1.ChildDetails
+	(*GuardianDetails)(nil),       // 24: tongan.intake.v1.GuardianDetails
+	(*ContactDetails)(nil),        // 25: tongan.intake.v1.ContactDetails
+	(*CaseNote)(nil),              // 26: tongan.intake.v1.CaseNote
+	(*Deadline)(nil),              // 27: tongan.intake.v1.Deadline
+	(*CareRules)(nil),             // 28: tongan.intake.v1.CareRules
+	(*RuleSet)(nil),               // 29: tongan.intake.v1.RuleSet
+	(*RuleSets)(nil),              // 30: tongan.intake.v1.RuleSets
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
 }
 var file_tongan_intake_v1_types_proto_depIdxs = []int32{
-	0, // [0:0] is the sub-list for method output_type
-	0, // [0:0] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	18, // 0: tongan.intake.v1.Deadline.kind:type_name -> tongan.intake.v1.DeadlineKind
+	31, // 1: tongan.intake.v1.Deadline.due_at:type_name -> google.protobuf.Timestamp
+	17, // 2: tongan.intake.v1.CareRules.risk_level:type_name -> tongan.intake.v1.RiskLevel
+	32, // 3: tongan.intake.v1.CareRules.first_contact:type_name -> google.protobuf.Duration
+	32, // 4: tongan.intake.v1.CareRules.follow_up:type_name -> google.protobuf.Duration
+	28, // 5: tongan.intake.v1.RuleSet.care:type_name -> tongan.intake.v1.CareRules
+	29, // 6: tongan.intake.v1.RuleSets.rule_sets:type_name -> tongan.intake.v1.RuleSet
+	7,  // [7:7] is the sub-list for method output_type
+	7,  // [7:7] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_tongan_intake_v1_types_proto_init() }
@@ -1157,8 +2392,8 @@ func file_tongan_intake_v1_types_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tongan_intake_v1_types_proto_rawDesc), len(file_tongan_intake_v1_types_proto_rawDesc)),
-			NumEnums:      11,
-			NumMessages:   4,
+			NumEnums:      23,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
