@@ -1,8 +1,9 @@
-// Package consume runs the reactions of a service to events: a durable consumer, one event after the other, acknowledged last. An event
-// may come more than once; handlers must be idempotent.
+// Package consume runs the reactions of a service to what streams hold: a durable consumer, one message after the other or several at once,
+// each acknowledged last. A message may come more than once; handlers must be idempotent.
 package consume
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,8 +26,12 @@ type Config struct {
 	Stream string
 	// Durable is the consumer's name, <reader>-<purpose>, for example outreach-gateway. Its progress is kept under it.
 	Durable string
-	// Filter is the subject filter of the events it wants.
-	Filter string
+	// Filters are the subject filters of the messages it wants; no two may overlap.
+	Filters []string
+	// AckWait is how long a message that was handed to a process that ended is waited for before it is handed to another; 0 means 30 s.
+	AckWait time.Duration
+	// AtOnce is how many messages are handled at once, in no order; 0 means one after the other.
+	AtOnce int
 	// Insists hands an event to a handler that fails for as long as it takes, in place of putting it aside after ten times.
 	Insists bool
 	// Log takes what could not be processed.
@@ -36,10 +41,40 @@ type Config struct {
 // Handler reacts to one event. An error means: try again later.
 type Handler func(ctx context.Context, e eventlog.Envelope) error
 
-// Run reads until ctx ends, and returns its error. A consumer that is deleted is made again and begins anew: handlers are idempotent. What does not decode is put aside at once, what fails ten times after that, both in TONGAN_DEAD; a type
-// that this build does not know is acknowledged and reported once.
+// Run reads events until ctx ends, and returns its error. A consumer that is deleted is made again and begins anew: handlers are idempotent.
+// What does not decode is put aside at once, what fails ten times after that, both in TONGAN_DEAD; a type that this build does not know is
+// acknowledged and reported once.
 func Run(ctx context.Context, js jetstream.JetStream, cfg Config, handle Handler) error {
-	r := &reaction{js: js, cfg: cfg, handle: handle}
+	var unknown sync.Map // types reported already
+	return Messages(ctx, js, cfg, func(ctx context.Context, m jetstream.Msg, sequence uint64) error {
+		e, err := eventlog.Decode(m.Subject(), m.Headers(), m.Data(), sequence)
+		switch {
+		case errors.Is(err, eventlog.ErrUnknownType):
+			if _, again := unknown.LoadOrStore(e.Type, true); !again {
+				cfg.Log.Warn("events of an unknown type are passed over", "consumer", cfg.Durable, "type", e.Type)
+			}
+			return nil
+		case err != nil:
+			return &Unreadable{err}
+		}
+		return handle(ctx, e)
+	})
+}
+
+// Unreadable is the error of a handler for a message that will never be readable: it is put aside at once.
+type Unreadable struct{ Err error }
+
+// Error says why.
+func (u *Unreadable) Error() string { return u.Err.Error() }
+
+// Unwrap returns why.
+func (u *Unreadable) Unwrap() error { return u.Err }
+
+// Messages is Run for a stream whose messages are not events; the handler reads them itself.
+func Messages(ctx context.Context, js jetstream.JetStream, cfg Config,
+	handle func(ctx context.Context, m jetstream.Msg, sequence uint64) error,
+) error {
+	r := &reaction{js: js, cfg: cfg, handle: handle, slots: make(chan struct{}, max(cfg.AtOnce, 1))}
 	for wait := time.Duration(0); ; wait = time.Second {
 		select {
 		case <-ctx.Done():
@@ -59,27 +94,41 @@ func Run(ctx context.Context, js jetstream.JetStream, cfg Config, handle Handler
 
 // open makes the consumer, or finds it as it was left.
 func (r *reaction) open(ctx context.Context) (jetstream.MessagesContext, error) {
-	c, err := r.js.CreateOrUpdateConsumer(ctx, r.cfg.Stream, jetstream.ConsumerConfig{
+	cfg := jetstream.ConsumerConfig{
 		Durable:       r.cfg.Durable,
-		FilterSubject: r.cfg.Filter,
 		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       30 * time.Second,
+		AckWait:       cmp.Or(r.cfg.AckWait, 30*time.Second),
 		MaxDeliver:    -1,
 		MaxAckPending: 256,
-	})
+	}
+	if len(r.cfg.Filters) == 1 { // one filter stands in the subject of the request too, and so a right can be for it alone
+		cfg.FilterSubject = r.cfg.Filters[0]
+	} else {
+		cfg.FilterSubjects = r.cfg.Filters
+	}
+	c, err := r.js.CreateOrUpdateConsumer(ctx, r.cfg.Stream, cfg)
 	if err != nil {
 		return nil, err
 	}
 	return c.Messages(jetstream.PullMaxMessages(64))
 }
 
-// read processes messages until ctx ends or the consumer is gone.
+// read processes messages until ctx ends or the consumer is gone. What it was handed by then and has not begun it hands back, so that
+// another copy need not wait for it.
 func (r *reaction) read(ctx context.Context, messages jetstream.MessagesContext) {
 	defer messages.Stop()
-	defer context.AfterFunc(ctx, messages.Stop)()
+	defer context.AfterFunc(ctx, messages.Drain)()
+	defer r.wg.Wait()
 	for {
+		r.slots <- struct{}{} // only what can be begun is taken
 		m, err := messages.Next()
+		if err != nil || ctx.Err() != nil {
+			<-r.slots
+		}
 		switch {
+		case err == nil && ctx.Err() != nil:
+			_ = m.Nak() // if that is lost it comes again anyway
+			continue
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, jetstream.ErrMsgIteratorClosed), errors.Is(err, jetstream.ErrConsumerDeleted), errors.Is(err, jetstream.ErrConsumerNotFound):
@@ -89,17 +138,21 @@ func (r *reaction) read(ctx context.Context, messages jetstream.MessagesContext)
 			r.cfg.Log.Warn("consumer pauses", "consumer", r.cfg.Durable, "error", err)
 			continue
 		}
-		if err := r.process(ctx, m); err != nil {
-			r.cfg.Log.Warn("event is delivered again", "consumer", r.cfg.Durable, "error", err)
-		}
+		r.wg.Go(func() {
+			defer func() { <-r.slots }()
+			if err := r.process(ctx, m); err != nil {
+				r.cfg.Log.Warn("event is delivered again", "consumer", r.cfg.Durable, "error", err)
+			}
+		})
 	}
 }
 
 type reaction struct {
-	js      jetstream.JetStream
-	cfg     Config
-	handle  Handler
-	unknown sync.Map // types reported already
+	js     jetstream.JetStream
+	cfg    Config
+	handle func(ctx context.Context, m jetstream.Msg, sequence uint64) error
+	slots  chan struct{}
+	wg     sync.WaitGroup
 }
 
 // process handles one message and acknowledges it, last of all.
@@ -108,23 +161,18 @@ func (r *reaction) process(ctx context.Context, m jetstream.Msg) error {
 	if err != nil {
 		return fmt.Errorf("metadata: %w", err)
 	}
-	e, err := eventlog.Decode(m.Subject(), m.Headers(), m.Data(), meta.Sequence.Stream)
-	if errors.Is(err, eventlog.ErrUnknownType) {
-		if _, again := r.unknown.LoadOrStore(e.Type, true); !again {
-			r.cfg.Log.Warn("events of an unknown type are passed over", "consumer", r.cfg.Durable, "type", e.Type)
-		}
+	err = r.handle(ctx, m, meta.Sequence.Stream)
+	unreadable, is := errors.AsType[*Unreadable](err)
+	switch {
+	case err == nil:
 		return m.Ack()
-	}
-	if err != nil {
+	case is:
+		return r.putAside(ctx, m, meta.Sequence.Stream, unreadable.Err)
+	case meta.NumDelivered >= maxTries && !r.cfg.Insists:
 		return r.putAside(ctx, m, meta.Sequence.Stream, err)
-	}
-	if err := r.handle(ctx, e); err != nil {
-		if meta.NumDelivered >= maxTries && !r.cfg.Insists {
-			return r.putAside(ctx, m, meta.Sequence.Stream, err)
-		}
+	default:
 		return errors.Join(err, m.NakWithDelay(backoff(meta.NumDelivered)))
 	}
-	return m.Ack()
 }
 
 // putAside keeps a reference to the message before it gives the message up.

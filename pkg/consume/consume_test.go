@@ -69,7 +69,7 @@ func run(t *testing.T, js jetstream.JetStream, fails map[string]int) *reaction {
 	r.cancel = cancel
 	done := make(chan struct{})
 	cfg := consume.Config{
-		Stream: stream, Durable: durable, Filter: "tongan.evt.intake.case.*.*",
+		Stream: stream, Durable: durable, Filters: []string{"tongan.evt.intake.case.*.*"},
 		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 	}
 	go func() { defer close(done); r.ended <- consume.Run(ctx, js, cfg, r.handle) }()
@@ -302,4 +302,61 @@ func TestADeadLetterIsKeptOnceForEachReader(t *testing.T) {
 	if diff := cmp.Diff(want, letters(t, js), protocmp.Transform()); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// What was handed to a process that ends in order goes to the next one at once, not after the time an event is waited for.
+func TestWhatWasNotBegunIsHandedBack(t *testing.T) {
+	t.Parallel()
+	js := natstest.Bus(t)
+	for i := range 40 {
+		store(t, js, fmt.Sprint("c", i))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	cfg := consume.Config{Stream: stream, Durable: durable, Filters: []string{"tongan.evt.intake.case.*.*"}, Log: slog.New(slog.DiscardHandler)}
+	begun := make(chan struct{})
+	go func() {
+		ended <- consume.Run(ctx, js, cfg, func(ctx context.Context, _ eventlog.Envelope) error {
+			close(begun)
+			<-ctx.Done() // the first event is under way when the process ends
+			return nil
+		})
+	}()
+	<-begun
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Fatalf("ended with %v", err)
+	}
+	next := run(t, js, nil)
+	natstest.Eventually(t, within, "the next one has the rest", func() bool { return next.times("c39") == 1 })
+	settled(t, js)
+	if n := next.times("c0"); n != 0 {
+		t.Errorf("what was handled came %d times again", n)
+	}
+}
+
+func TestSeveralMessagesAreHandledAtOnce(t *testing.T) {
+	t.Parallel()
+	js := natstest.Bus(t)
+	const n = 8
+	for i := range n {
+		store(t, js, fmt.Sprint("c", i))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	var together sync.WaitGroup
+	together.Add(n)
+	cfg := consume.Config{
+		Stream: stream, Durable: durable, Filters: []string{"tongan.evt.intake.case.*.*"}, AtOnce: n, AckWait: 20 * time.Second, Log: slog.New(slog.DiscardHandler),
+	}
+	go func() {
+		ended <- consume.Messages(ctx, js, cfg, func(context.Context, jetstream.Msg, uint64) error {
+			together.Done()
+			together.Wait() // none ends before all have begun
+			return nil
+		})
+	}()
+	settled(t, js)
+	cancel()
+	<-ended
 }

@@ -43,6 +43,7 @@ func Streams(o StreamOptions) []jetstream.StreamConfig {
 		stream(o, subject.StreamDead, subject.AllDead, shareDead),
 		erasableStream(o, subject.StreamKeys, subject.AllKeys, shareKeys),
 		erasableStream(o, subject.StreamIndex, subject.AllIndex, shareIndex),
+		timerStream(o),
 	}
 }
 
@@ -72,6 +73,18 @@ func erasableStream(o StreamOptions, name, filter string, share int64) jetstream
 	s := stream(o, name, filter, share)
 	s.DenyDelete = false
 	s.MaxMsgsPerSubject = 1
+	return s
+}
+
+// timerStream holds schedules, which the server takes out when their time has come, and messages that expire. Neither is a fact: both follow
+// from events and can be made again. The server lets such a stream discard old messages only, so it has no bound of its own that could make
+// it forget a timer: when the store is full, setting one is refused.
+func timerStream(o StreamOptions) jetstream.StreamConfig {
+	s := stream(o, subject.StreamTimer, subject.AllTimers, 0)
+	s.Discard, s.MaxBytes = jetstream.DiscardOld, -1
+	s.DenyPurge = false // schedules imply it, and rollups
+	s.MaxMsgsPerSubject = 1
+	s.AllowMsgSchedules, s.AllowMsgTTL, s.AllowRollup = true, true, true
 	return s
 }
 
@@ -122,6 +135,8 @@ func drift(want, have jetstream.StreamConfig) error {
 		{"deny_purge", want.DenyPurge == have.DenyPurge},
 		{"allow_direct", want.AllowDirect == have.AllowDirect},
 		{"allow_atomic", want.AllowAtomicPublish == have.AllowAtomicPublish},
+		{"allow_msg_schedules", want.AllowMsgSchedules == have.AllowMsgSchedules},
+		{"allow_msg_ttl", want.AllowMsgTTL == have.AllowMsgTTL},
 	} {
 		if !f.same {
 			wrong = append(wrong, f.name)

@@ -2,6 +2,7 @@
 package subject
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -31,6 +32,8 @@ const (
 	StreamKeys = "TONGAN_KEYS"
 	// StreamIndex holds blind indexes: which children have a number, by a keyed hash of it. Messages may be removed from it too.
 	StreamIndex = "TONGAN_INDEX"
+	// StreamTimer holds schedules, and what came of them: who set a timer is told when its time has come.
+	StreamTimer = "TONGAN_TIMER"
 )
 
 // Roots of the subject space.
@@ -43,6 +46,8 @@ const (
 	AllKeys = "tongan.keys.>"
 	// AllIndex matches every entry of every blind index.
 	AllIndex = "tongan.index.>"
+	// AllTimers matches every timer, set or due.
+	AllTimers = "tongan.timer.>"
 )
 
 // Services returns the services that own a stream whose events are projected and may be read.
@@ -135,6 +140,12 @@ func Dead(reader, stream string, sequence uint64) string {
 // AllDeadOf matches the references that a reader makes to messages of a stream; either may be "*".
 func AllDeadOf(reader, stream string) string { return "tongan.dead." + reader + "." + stream + ".*" }
 
+// AllTimersSet matches the timers that a service has set.
+func AllTimersSet(service string) string { return "tongan.timer.set." + service + ".>" }
+
+// AllTimersDue matches the timers of a service whose time has come.
+func AllTimersDue(service string) string { return "tongan.timer.due." + service + ".>" }
+
 // Matches reports whether a subject without wildcards is one that a filter matches.
 func Matches(filter, subject string) bool {
 	f, s := strings.Split(filter, "."), strings.Split(subject, ".")
@@ -175,6 +186,35 @@ func (a Aggregate) Command(verb string) string {
 // Query returns the subject of a query about one aggregate.
 func (a Aggregate) Query(verb string) string { return Query(a.Service, a.Name, verb) }
 
+// Timer is a timer of one aggregate; its name is unique there.
+type Timer struct {
+	Aggregate
+	// ID is the aggregate's id.
+	ID, Name string
+}
+
+// Set returns the subject under which the timer is set: setting it again replaces it.
+func (t Timer) Set() string { return "tongan.timer.set." + t.Key(t.ID) + "." + t.Name }
+
+// Due returns the subject under which it is told that the timer's time has come.
+func (t Timer) Due() string { return "tongan.timer.due." + t.Key(t.ID) + "." + t.Name }
+
+// ParseDue takes the subject of a timer whose time has come apart.
+func ParseDue(subject string) (Timer, error) {
+	t := strings.Split(subject, ".")
+	if len(t) != 7 || t[0] != "tongan" || t[1] != "timer" || t[2] != "due" {
+		return Timer{}, fmt.Errorf("subject has not the form tongan.timer.due.<service>.<aggregate>.<id>.<name>")
+	}
+	for _, token := range t[3:] {
+		if !ValidID(token) {
+			return Timer{}, errToken
+		}
+	}
+	return Timer{Aggregate{t[3], t[4]}, t[5], t[6]}, nil
+}
+
+var errToken = errors.New("subject has a token that is not of letters, digits, '_' and '-'")
+
 // Parsed is the subject of an event taken apart.
 type Parsed struct {
 	Aggregate
@@ -192,7 +232,7 @@ func ParseEvent(subject string) (Parsed, error) {
 	}
 	for _, token := range t[2:] {
 		if !ValidID(token) {
-			return Parsed{}, fmt.Errorf("subject has a token that is not of letters, digits, '_' and '-'")
+			return Parsed{}, errToken
 		}
 	}
 	return Parsed{Aggregate: Aggregate{Service: t[2], Name: t[3]}, ID: t[4], Event: t[5]}, nil

@@ -25,7 +25,7 @@ func destroyKeys(ctx context.Context, rt *serve.Runtime, box *seal.Box, numbers 
 	return consume.Run(ctx, rt.JS, consume.Config{
 		Stream:  subject.Stream(subject.Intake),
 		Durable: "intake-forget",
-		Filter:  child.Aggregate.Event("*", forgotten),
+		Filters: []string{child.Aggregate.Event("*", forgotten)},
 		Insists: true, // a key that was promised to be destroyed must not stay because the bus was away
 		Log:     rt.Log,
 	}, func(ctx context.Context, e eventlog.Envelope) error {

@@ -36,7 +36,7 @@ func runGateway(ctx context.Context, rt *serve.Runtime, g Gateway) error {
 	return consume.Run(ctx, rt.JS, consume.Config{
 		Stream:  subject.Stream(subject.Outreach),
 		Durable: "outreach-gateway",
-		Filter:  reminder.Aggregate.Event("*", queued),
+		Filters: []string{reminder.Aggregate.Event("*", queued)},
 		Log:     rt.Log,
 	}, func(ctx context.Context, e eventlog.Envelope) error {
 		batch, ok := e.Event.(*outreachv1.RemindersQueued)
