@@ -358,5 +358,7 @@ func TestSeveralMessagesAreHandledAtOnce(t *testing.T) {
 	}()
 	settled(t, js)
 	cancel()
-	<-ended
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("ended with %v", err)
+	}
 }

@@ -8,7 +8,7 @@
 package deadline
 
 import (
-	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,13 +21,18 @@ import (
 )
 
 // ErrNotDue is returned when a deadline is said to have passed that has not: the clock that said so is ahead, or this one behind.
-var ErrNotDue = errors.New("the deadline has not passed yet")
+var ErrNotDue = decider.Refuse("deadline_id", "has not passed yet")
 
 // Set is the deadlines of one case or contact. The zero value has none.
 type Set struct {
-	open   []*intakev1.Deadline
+	open   []entry
 	missed []string
 	number map[intakev1.DeadlineKind]int
+}
+
+type entry struct {
+	*intakev1.Deadline
+	since time.Time // when what set it happened
 }
 
 // Next returns the next deadline of a kind, due at a time, for an event recorded now.
@@ -41,10 +46,23 @@ func (s Set) Next(kind intakev1.DeadlineKind, due, now time.Time) *intakev1.Dead
 
 // Open returns the open deadlines of these kinds, of all kinds if none is named, missed ones included.
 func (s Set) Open(kinds ...intakev1.DeadlineKind) []*intakev1.Deadline {
-	var out []*intakev1.Deadline
-	for _, d := range s.open {
-		if len(kinds) == 0 || slices.Contains(kinds, d.GetKind()) {
-			out = append(out, d)
+	return s.list(func(e entry) bool { return len(kinds) == 0 || slices.Contains(kinds, e.GetKind()) })
+}
+
+// OpenSince returns the open deadlines of a kind that something which happened at a time can meet: those set by what happened by then.
+func (s Set) OpenSince(kind intakev1.DeadlineKind, at time.Time) []*intakev1.Deadline {
+	return s.list(func(e entry) bool { return e.GetKind() == kind && !e.since.After(at) })
+}
+
+// Waiting returns the open deadlines of a kind that were not missed.
+func (s Set) Waiting(kind intakev1.DeadlineKind) []*intakev1.Deadline {
+	return s.list(func(e entry) bool { return e.GetKind() == kind && !slices.Contains(s.missed, e.GetDeadlineId()) })
+}
+
+func (s Set) list(wanted func(entry) bool) (out []*intakev1.Deadline) {
+	for _, e := range s.open {
+		if wanted(e) {
+			out = append(out, e.Deadline)
 		}
 	}
 	return out
@@ -56,18 +74,15 @@ func (s Set) Missed() []string { return s.missed }
 // Pass returns the deadline of this name if it is to be said now that it was missed, nil if there is nothing to say, and ErrNotDue before
 // it has passed.
 func (s Set) Pass(name string, now time.Time) (*intakev1.Deadline, error) {
-	for _, d := range s.open {
-		switch {
-		case d.GetDeadlineId() != name:
-		case !d.GetArmed() || slices.Contains(s.missed, name):
-			return nil, nil
-		case now.Before(d.GetDueAt().AsTime()):
-			return nil, ErrNotDue
-		default:
-			return d, nil
-		}
+	i := slices.IndexFunc(s.open, func(e entry) bool { return e.GetDeadlineId() == name })
+	switch {
+	case i < 0 || !s.open[i].GetArmed() || slices.Contains(s.missed, name):
+		return nil, nil
+	case now.Before(s.open[i].GetDueAt().AsTime()):
+		return nil, ErrNotDue
+	default:
+		return s.open[i].Deadline, nil
 	}
-	return nil, nil
 }
 
 // Evolve returns the deadlines after an event.
@@ -81,28 +96,22 @@ func (s Set) Evolve(e decider.Event) Set {
 	if m, ok := e.(interface{ GetDeadlinesWithdrawn() []*intakev1.Deadline }); ok {
 		s = s.without(m.GetDeadlinesWithdrawn())
 	}
-	if m, ok := e.(interface{ GetDeadlinesSet() []*intakev1.Deadline }); ok {
-		s = s.with(m.GetDeadlinesSet())
+	if m, ok := e.(interface{ GetDeadlinesSet() []*intakev1.Deadline }); ok && len(m.GetDeadlinesSet()) > 0 {
+		s.open, s.number = slices.Clone(s.open), maps.Clone(s.number)
+		if s.number == nil {
+			s.number = make(map[intakev1.DeadlineKind]int)
+		}
+		for _, d := range m.GetDeadlinesSet() {
+			s.open = append(s.open, entry{d, e.GetProvenance().GetOccurredAt().AsTime()})
+			s.number[d.GetKind()]++
+		}
 	}
-	return s
-}
-
-func (s Set) with(more []*intakev1.Deadline) Set {
-	s.open = append(slices.Clone(s.open), more...)
-	number := make(map[intakev1.DeadlineKind]int, len(s.number))
-	for kind, n := range s.number {
-		number[kind] = n
-	}
-	for _, d := range more {
-		number[d.GetKind()]++
-	}
-	s.number = number
 	return s
 }
 
 func (s Set) without(gone []*intakev1.Deadline) Set {
 	for _, d := range gone {
-		s.open = slices.DeleteFunc(slices.Clone(s.open), func(o *intakev1.Deadline) bool { return o.GetDeadlineId() == d.GetDeadlineId() })
+		s.open = slices.DeleteFunc(slices.Clone(s.open), func(e entry) bool { return e.GetDeadlineId() == d.GetDeadlineId() })
 		s.missed = slices.DeleteFunc(slices.Clone(s.missed), func(name string) bool { return name == d.GetDeadlineId() })
 	}
 	return s

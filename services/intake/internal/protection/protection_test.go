@@ -1,20 +1,19 @@
 package protection_test
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
-	"pgregory.net/rapid"
 
 	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/decidertest"
 	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
 	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
 	"tongan.dev/services/intake/internal/protection"
+	"tongan.dev/services/intake/internal/rules"
 )
 
 const (
@@ -23,17 +22,28 @@ const (
 	met    = intakev1.CaseCloseReason_CASE_CLOSE_REASON_NEED_MET
 )
 
+// cases decides by the rules of the project.
+var cases = func() decider.Decider[protection.State] {
+	r, err := rules.New(rules.Project())
+	if err != nil {
+		panic(err)
+	}
+	return protection.New(r)
+}()
+
 // What the rows are given; the case was opened in 440705, while commands come from 440703.
 var (
 	opened = &intakev1.CaseOpened{
 		Provenance: &eventv1.Provenance{
-			OccurredAt: timestamppb.New(time.Date(2020, 2, 1, 9, 0, 0, 0, time.UTC)), AdmCode: "440705",
+			OccurredAt: timestamppb.New(time.Date(2020, 2, 1, 9, 0, 0, 0, time.UTC)), AdmCode: "440705", PerformedBy: "w0",
 		},
 		CaseId: "c1", ChildId: "ch1", Category: orphan,
 	}
 	flagged  = &intakev1.CaseFlaggedSpecial{CaseId: "c1"}
 	followed = &intakev1.FollowUpRecorded{CaseId: "c1", FollowUpId: "f1"}
 	closed   = &intakev1.CaseClosed{CaseId: "c1", CloseReason: met}
+	high     = intakev1.RiskLevel_RISK_LEVEL_HIGH
+	low      = intakev1.RiskLevel_RISK_LEVEL_LOW
 )
 
 func TestOpening(t *testing.T) {
@@ -43,13 +53,13 @@ func TestOpening(t *testing.T) {
 		GapCause: intakev1.GuardianshipGapCause_GUARDIANSHIP_GAP_CAUSE_QUARANTINED,
 	})
 	open.Sealed = map[string]*eventv1.Sealed{"note": {KeyId: "ch1"}}
-	decidertest.Run(t, protection.Decider, []decidertest.Row{
+	decidertest.Run(t, cases, []decidertest.Row{
 		{
 			Name: "a case is opened with a sealed note",
 			When: open,
 			Then: []decider.Event{&intakev1.CaseOpened{
 				Provenance: open.Provenance(), CaseId: "c1", ChildId: "ch1", Category: orphan, ContactId: "hc1",
-				GapCause: intakev1.GuardianshipGapCause_GUARDIANSHIP_GAP_CAUSE_QUARANTINED, Note: &eventv1.Sealed{KeyId: "ch1"},
+				GapCause: intakev1.GuardianshipGapCause_GUARDIANSHIP_GAP_CAUSE_QUARANTINED, Note: &eventv1.Sealed{KeyId: "ch1"}, WorkerId: "w1",
 			}},
 		},
 		{
@@ -70,7 +80,7 @@ func TestOpening(t *testing.T) {
 func TestFlagging(t *testing.T) {
 	t.Parallel()
 	flag := decidertest.Command("2020-02-02T09:00:00Z", "k2", &intakev1.FlagCaseSpecial{CaseId: "c1"})
-	decidertest.Run(t, protection.Decider, []decidertest.Row{
+	decidertest.Run(t, cases, []decidertest.Row{
 		{
 			Name:  "a flag before any follow-up does not count yet",
 			Given: []decider.Event{opened},
@@ -120,17 +130,17 @@ func TestFollowingUp(t *testing.T) {
 	recorded := func(followUpID, countsOn string) []decider.Event {
 		return []decider.Event{&intakev1.FollowUpRecorded{
 			CaseId: "c1", FollowUpId: followUpID, Channel: phone, ChildId: "ch1", Category: orphan, AdmCode: "440705",
-			CountsSpecial: countsOn != "", CountsOn: countsOn,
+			CountsSpecial: countsOn != "", CountsOn: countsOn, WorkerId: "w0",
 		}}
 	}
-	decidertest.Run(t, protection.Decider, []decidertest.Row{
+	decidertest.Run(t, cases, []decidertest.Row{
 		{
 			Name:  "a follow-up has a sealed note",
 			Given: []decider.Event{opened},
 			When:  noted,
 			Then: []decider.Event{&intakev1.FollowUpRecorded{
 				Provenance: noted.Provenance(), CaseId: "c1", FollowUpId: "f1", Channel: phone, ChildId: "ch1", Category: orphan,
-				AdmCode: "440705", Note: &eventv1.Sealed{KeyId: "ch1"},
+				AdmCode: "440705", Note: &eventv1.Sealed{KeyId: "ch1"}, WorkerId: "w0",
 			}},
 		},
 		{
@@ -173,7 +183,7 @@ func TestFollowingUp(t *testing.T) {
 			Name:  "a follow-up is recorded once",
 			Given: []decider.Event{opened, followed},
 			When:  follow("2020-02-02T09:00:00Z", "f1", ""),
-			Err:   protection.ErrFollowUpRecorded,
+			Err:   protection.Recorded("follow_up_id"),
 		},
 		{
 			Name:  "a follow-up is about the child of the case",
@@ -200,14 +210,14 @@ func TestClosing(t *testing.T) {
 	end := func(at string) decider.Command {
 		return decidertest.Command(at, "k3", &intakev1.CloseCase{CaseId: "c1", CloseReason: met})
 	}
-	decidertest.Run(t, protection.Decider, []decidertest.Row{
+	decidertest.Run(t, cases, []decidertest.Row{
 		{
 			Name:  "closing restates the case",
 			Given: []decider.Event{opened},
 			When:  end("2020-02-04T10:00:00Z"),
 			Then: []decider.Event{&intakev1.CaseClosed{
 				Provenance: end("2020-02-04T10:00:00Z").Provenance(), CaseId: "c1", CloseReason: met, ChildId: "ch1", Category: orphan,
-				AdmCode: "440705",
+				AdmCode: "440705", WorkerId: "w0",
 			}},
 		},
 		{
@@ -215,10 +225,16 @@ func TestClosing(t *testing.T) {
 			Given: []decider.Event{opened, flagged},
 			When:  end("2020-02-04T10:00:00Z"),
 			Then: []decider.Event{&intakev1.CaseClosed{
-				CaseId: "c1", CloseReason: met, ChildId: "ch1", Category: orphan, AdmCode: "440705", Special: true,
+				CaseId: "c1", CloseReason: met, ChildId: "ch1", Category: orphan, AdmCode: "440705", Special: true, WorkerId: "w0",
 			}},
 		},
 		{Name: "closing twice is silent", Given: []decider.Event{opened, closed}, When: end("2020-02-04T10:00:00Z")},
+		{
+			Name:  "a closed case is not closed for another reason",
+			Given: []decider.Event{opened, &intakev1.CaseClosed{CaseId: "c1", CloseReason: intakev1.CaseCloseReason_CASE_CLOSE_REASON_REFERRED}},
+			When:  end("2020-02-04T10:00:00Z"),
+			Err:   protection.ErrClosed,
+		},
 		{
 			Name:  "a case does not close before its opening",
 			Given: []decider.Event{opened},
@@ -235,75 +251,17 @@ func TestView(t *testing.T) {
 	for i, e := range []decider.Event{opened, followed, flagged, &intakev1.FollowUpRecorded{FollowUpId: "f2"}, closed} {
 		stored = append(stored, decider.Recorded{Event: e, Sequence: uint64(10 * (i + 1))})
 	}
-	folded, err := protection.Decider.Fold(stored)
+	folded, err := cases.Fold(stored)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := &intakev1.Case{
 		CaseId: "c1", Revision: 50, ChildId: "ch1", Category: orphan, AdmCode: "440705", Special: true, FollowUps: 2, Closed: true,
-		CloseReason: met,
+		CloseReason: met, WorkerId: "w0",
 	}
 	if diff := cmp.Diff(want, folded.State.View("c1", folded.Revision), protocmp.Transform()); diff != "" {
 		t.Fatalf("view differs (-want +got):\n%s", diff)
 	}
-}
-
-func TestCaseProperty(t *testing.T) {
-	t.Parallel()
-	commands := rapid.Custom(func(t *rapid.T) decider.Event {
-		switch rapid.IntRange(0, 5).Draw(t, "kind") {
-		case 0:
-			return &intakev1.OpenCase{CaseId: "c1", ChildId: "ch1", Category: orphan}
-		case 1:
-			return &intakev1.FlagCaseSpecial{CaseId: "c1"}
-		case 2:
-			return &intakev1.CloseCase{CaseId: "c1", CloseReason: met}
-		default:
-			return &intakev1.RecordFollowUp{
-				CaseId: "c1", Channel: phone,
-				FollowUpId: rapid.SampledFrom([]string{"f1", "f2", "f3"}).Draw(t, "follow-up"),
-				ChildId:    rapid.SampledFrom([]string{"", "ch1", "ch2"}).Draw(t, "child"),
-			}
-		}
-	})
-	decidertest.Property(t, protection.Decider, commands, countsSpecialOnce,
-		&intakev1.CaseOpened{}, &intakev1.CaseFlaggedSpecial{}, &intakev1.FollowUpRecorded{}, &intakev1.CaseClosed{})
-}
-
-// countsSpecialOnce holds if one event counts where the case is special and followed up, and none does otherwise; and if nothing but
-// the opening comes first, and nothing comes after the closing.
-func countsSpecialOnce(events []decider.Event) error {
-	var special, followedUp bool
-	var counting int
-	for i, e := range events {
-		switch e := e.(type) {
-		case *intakev1.CaseOpened:
-			if i != 0 {
-				return fmt.Errorf("opened by event %d", i)
-			}
-		case *intakev1.CaseFlaggedSpecial:
-			special = true
-			counting += count(e.GetCountsSpecial())
-		case *intakev1.FollowUpRecorded:
-			followedUp = true
-			counting += count(e.GetCountsSpecial())
-		case *intakev1.CaseClosed:
-			if i != len(events)-1 || e.GetSpecial() != special {
-				return fmt.Errorf("closed by event %d of %d, special %v", i, len(events), e.GetSpecial())
-			}
-		}
-	}
-	if want := count(special && followedUp); counting != want {
-		return fmt.Errorf("%d events count as special, want %d", counting, want)
-	}
-	return nil
-}
-
-func count(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // at returns a provenance of that time (RFC 3339).
