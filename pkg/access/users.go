@@ -32,14 +32,18 @@ func Users() []User {
 	return []User{
 		decides(subject.Intake, []string{
 			subject.Trail.Event("*", "SealOpened"),
-		}, slices.Concat(seals(), reacts(subject.Intake, "intake-forget",
-			subject.Aggregate{Service: subject.Intake, Name: "child"}.Event("*", "ChildForgotten")), []string{
-			subject.API("STREAM.MSG.DELETE", subject.StreamKeys), // to forget a child
-			subject.API("STREAM.MSG.DELETE", subject.StreamIndex),
-			subject.API("STREAM.INFO", subject.StreamIndex), subject.API("DIRECT.GET", subject.StreamIndex), subject.Index("identity", "*", "*"),
-		})),
+		}, slices.Concat(seals(), reacts(subject.Stream(subject.Intake), "intake-forget",
+			subject.Aggregate{Service: subject.Intake, Name: "child"}.Event("*", "ChildForgotten")),
+			reacts(subject.Stream(subject.Intake), "intake-deadlines"),
+			reacts(subject.StreamTimer, "intake-timers", subject.AllTimersDue(subject.Intake)),
+			reacts(subject.Stream(subject.Outreach), "intake-supports", subject.Aggregate{Service: subject.Outreach, Name: "support"}.Filter("*")), []string{
+				subject.AllTimersSet(subject.Intake),
+				subject.API("STREAM.MSG.DELETE", subject.StreamKeys), // to forget a child
+				subject.API("STREAM.MSG.DELETE", subject.StreamIndex),
+				subject.API("STREAM.INFO", subject.StreamIndex), subject.API("DIRECT.GET", subject.StreamIndex), subject.Index("identity", "*", "*"),
+			})),
 		decides(subject.HealthCheck, nil, nil),
-		decides(subject.Outreach, nil, slices.Concat(seals(), reacts(subject.Outreach, "outreach-gateway",
+		decides(subject.Outreach, nil, slices.Concat(seals(), reacts(subject.Stream(subject.Outreach), "outreach-gateway",
 			subject.Aggregate{Service: subject.Outreach, Name: "reminder"}.Event("*", "RemindersQueued")))),
 		decides(subject.Reporting, []string{
 			subject.Trail.Event("*", "DataExported"),
@@ -119,11 +123,10 @@ func seals() []string {
 	}
 }
 
-// reacts is what a reaction's durable consumer takes.
-func reacts(service, durable, filter string) []string {
-	stream := subject.Stream(service)
+// reacts is what a reaction's durable consumer takes. One with several filters may ask for any: they stand in no subject.
+func reacts(stream, durable string, filter ...string) []string {
 	return []string{
-		subject.API("CONSUMER.CREATE", stream, durable, filter),
+		subject.API("CONSUMER.CREATE", append([]string{stream, durable}, filter...)...),
 		subject.API("CONSUMER.MSG.NEXT", stream, durable),
 		subject.Ack(stream, durable),
 		subject.AllDeadOf(durable, stream),
@@ -194,8 +197,10 @@ func Of(role auditv1.Role) Rights {
 			"arrange-care", "join-household")
 		supervises = cmd(subject.Intake, "child", "assign-worker", "merge", "deregister")
 		forgets    = cmd(subject.Intake, "child", "forget")
-		protects   = slices.Concat(cmd(subject.Intake, "case", "open", "flag-special", "follow-up"), qry(subject.Intake, "case", "get"))
-		closes     = cmd(subject.Intake, "case", "close")
+		protects   = slices.Concat(cmd(subject.Intake, "case", "open", "flag-special", "assess", "follow-up", "arrange-care"), qry(subject.Intake, "case", "get"))
+		manages    = cmd(subject.Intake, "case", "approve-plan", "propose-referral", "answer-referral", "review", "close", "reopen")
+		assigns    = cmd(subject.Intake, "case", "assign-worker")
+		handsOver  = cmd(subject.Intake, "case", "hand-over")
 		visits     = cmd(subject.Outreach, "visit", "record", "void")
 		provides   = cmd(subject.Outreach, "support", "begin", "end")
 		supports   = cmd(subject.Outreach, "support", "request")
@@ -207,13 +212,13 @@ func Of(role auditv1.Role) Rights {
 	)
 	switch role {
 	case auditv1.Role_ROLE_HOTLINE_OPERATOR:
-		return Rights{ForOthers: true, Send: slices.Concat(cmd(subject.Intake, "contact", "receive"), registers, protects, supports)}
+		return Rights{ForOthers: true, Send: slices.Concat(cmd(subject.Intake, "contact", "receive"), registers, protects, assigns, supports)}
 	case auditv1.Role_ROLE_SOCIAL_WORKER:
-		return Rights{ForOthers: true, Send: slices.Concat(registers, keeps, protects, closes, visits, supports, provides, receives)}
+		return Rights{ForOthers: true, Send: slices.Concat(registers, keeps, protects, manages, visits, supports, provides, receives)}
 	case auditv1.Role_ROLE_CHILD_DIRECTOR:
-		return Rights{Send: slices.Concat(registers, keeps, protects, closes, visits, supports, receives)}
+		return Rights{Send: slices.Concat(registers, keeps, protects, manages, visits, supports, receives)}
 	case auditv1.Role_ROLE_CHILD_SUPERVISOR:
-		return Rights{ForOthers: true, Send: slices.Concat(registers, keeps, supervises, protects, closes, visits, supports, receives, reminds)}
+		return Rights{ForOthers: true, Send: slices.Concat(registers, keeps, supervises, protects, manages, assigns, handsOver, visits, supports, receives, reminds)}
 	case auditv1.Role_ROLE_INSTITUTION_NURSE:
 		return Rights{ForOthers: true, Send: cmd(subject.HealthCheck, "round", "open", "record", "close")}
 	case auditv1.Role_ROLE_WAREHOUSE:

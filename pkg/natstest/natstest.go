@@ -132,6 +132,30 @@ func freePorts(tb testing.TB, n int) []int {
 	return ports
 }
 
+// Settled waits until every durable consumer has acknowledged what its stream holds for it.
+func Settled(tb testing.TB, js jetstream.JetStream) {
+	tb.Helper()
+	Eventually(tb, time.Minute, "all reactions are done", func() bool {
+		streams := js.StreamNames(tb.Context())
+		for name := range streams.Name() {
+			s, err := js.Stream(tb.Context(), name)
+			if err != nil {
+				return false
+			}
+			consumers := s.ListConsumers(tb.Context())
+			for c := range consumers.Info() {
+				if c.Config.Durable != "" && c.NumPending+uint64(c.NumAckPending) > 0 {
+					return false
+				}
+			}
+			if consumers.Err() != nil {
+				return false
+			}
+		}
+		return streams.Err() == nil
+	})
+}
+
 // Each calls see for every message that a stream holds now, in order.
 func Each(tb testing.TB, js jetstream.JetStream, stream string, see func(jetstream.Msg)) {
 	tb.Helper()

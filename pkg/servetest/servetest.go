@@ -46,8 +46,15 @@ func Run[C any](tb testing.TB, name string, run func(context.Context, *serve.Run
 // RunOn starts a service on a bus that runs already.
 func RunOn[C any](tb testing.TB, js jetstream.JetStream, name string, run func(context.Context, *serve.Runtime, C) error, cfg C) *Client {
 	tb.Helper()
-	c := &Client{JS: js, Clock: &clock.Replay{}, callers: newCallers(tb, js.Conn())}
-	c.Clock.Advance(Now)
+	replay := &clock.Replay{}
+	replay.Advance(Now)
+	return RunBy(tb, js, replay, name, run, cfg)
+}
+
+// RunBy starts a service on a bus that runs already, by a clock that others may share.
+func RunBy[C any](tb testing.TB, js jetstream.JetStream, replay *clock.Replay, name string, run func(context.Context, *serve.Runtime, C) error, cfg C) *Client {
+	tb.Helper()
+	c := &Client{JS: js, Clock: replay, callers: newCallers(tb, js.Conn())}
 	log := slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -120,6 +127,15 @@ func (c *Client) Send(tb testing.TB, subj string, command proto.Message) *eventv
 		tb.Fatalf("%s: %v", subj, err)
 	}
 	return reply
+}
+
+// Tick moves the clock, once everything that was stored is reacted to.
+func (c *Client) Tick(tb testing.TB, to time.Time) {
+	tb.Helper()
+	natstest.Settled(tb, c.JS)
+	if err := c.Clock.Tick(tb.Context(), to); err != nil {
+		tb.Fatal(err)
+	}
 }
 
 // Events returns how many messages a service's stream holds.

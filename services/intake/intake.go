@@ -3,11 +3,11 @@ package intake
 
 import (
 	"context"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
-	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/seal"
 	"tongan.dev/pkg/serve"
@@ -20,9 +20,11 @@ import (
 // Config is what the service is told beside serve.Config.
 type Config struct {
 	MasterKey seal.File `embed:""`
+	// Rules is a file of rule sets, see loadRules; empty means those of the project.
+	Rules string `env:"TONGAN_INTAKE_RULES" type:"path" help:"File of the rules for deadlines, as JSON of tongan.intake.v1.RuleSets; empty: those of the project."`
 }
 
-// Run offers the service's commands and queries until ctx ends.
+// Run offers the service's commands and queries, and reacts, until ctx ends.
 func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
 	box, err := cfg.MasterKey.Box(ctx, rt.JS)
 	if err != nil {
@@ -35,44 +37,33 @@ func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	by, err := loadRules(cfg.Rules)
+	if err != nil {
+		return err
+	}
+	cases := &caseLog{eventlog.New(rt.JS, protection.Aggregate, rt.Log), protection.New(by)}
+	contacts := eventlog.New(rt.JS, hotline.Aggregate, rt.Log)
+	clocks := newDeadlines(rt, cases, contacts)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return destroyKeys(ctx, rt, box, numbers) })
+	g.Go(func() error { return noteServices(ctx, rt, cases) })
+	g.Go(func() error { return clocks.set(ctx) })
+	g.Go(func() error { return clocks.timers.Run(ctx, "intake-timers") })
 	g.Go(func() error {
-		return serve.Run(ctx, rt, subject.Intake, "child registry, hotline and protection cases", endpoints(rt, box, numbers))
+		return serve.Run(ctx, rt, subject.Intake, "child registry, hotline and protection cases",
+			slices.Concat(registry(rt, box, numbers), contactEndpoints(contacts, box), cases.endpoints(rt, box)))
 	})
 	return g.Wait()
 }
 
-func endpoints(rt *serve.Runtime, box *seal.Box, numbers *numbers) []serve.Endpoint {
-	contacts := eventlog.New(rt.JS, hotline.Aggregate, rt.Log)
-	cases := eventlog.New(rt.JS, protection.Aggregate, rt.Log)
-	return append(registry(rt, box, numbers),
+func contactEndpoints(contacts *eventlog.Log, box *seal.Box) []serve.Endpoint {
+	return []serve.Endpoint{
 		serve.Command(contacts, hotline.Decider, "receive", (*intakev1.ReceiveHotlineContact).GetContactId,
 			serve.Creates((*intakev1.ReceiveHotlineContact).GetContactId), serve.Seals[*intakev1.ReceiveHotlineContact](box, contactKey)),
-		serve.Command(cases, protection.Decider, "open", (*intakev1.OpenCase).GetCaseId,
-			serve.Creates((*intakev1.OpenCase).GetCaseId), serve.Seals[*intakev1.OpenCase](box, seal.ChildKey)),
-		serve.Command(cases, protection.Decider, "flag-special", (*intakev1.FlagCaseSpecial).GetCaseId),
-		serve.Command(cases, protection.Decider, "follow-up", (*intakev1.RecordFollowUp).GetCaseId,
-			serve.Creates((*intakev1.RecordFollowUp).GetFollowUpId), serve.Seals[*intakev1.RecordFollowUp](box, seal.ChildKey)),
-		serve.Command(cases, protection.Decider, "close", (*intakev1.CloseCase).GetCaseId),
-		serve.Query(protection.Aggregate.Query("get"), func(ctx context.Context, q *intakev1.GetCase) (*intakev1.Case, error) {
-			return getCase(ctx, cases, q)
-		}),
-	)
+	}
 }
 
 // contactKey gives a contact a key of its own: there may be no child yet.
 func contactKey(parent proto.Message) string {
 	return "contact-" + parent.(*intakev1.ReceiveHotlineContact).GetContactId()
-}
-
-func getCase(ctx context.Context, cases *eventlog.Log, q *intakev1.GetCase) (*intakev1.Case, error) {
-	f, err := decider.Load(ctx, cases, protection.Decider, q.GetCaseId())
-	if err != nil {
-		return nil, err
-	}
-	if f.Revision == 0 {
-		return nil, protection.ErrNotOpened
-	}
-	return f.State.View(q.GetCaseId(), f.Revision), nil
 }

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"tongan.dev/pkg/decider"
+	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
 	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
 )
 
@@ -83,6 +84,13 @@ func (s Set) Pass(name string, now time.Time) (*intakev1.Deadline, error) {
 	default:
 		return s.open[i].Deadline, nil
 	}
+}
+
+// MissedBy returns the provenance of the event that says that a deadline was missed: it happened when the deadline passed.
+func MissedBy(cmd decider.Command, d *intakev1.Deadline) *eventv1.Provenance {
+	p := cmd.Provenance()
+	p.OccurredAt = d.GetDueAt()
+	return p
 }
 
 // Evolve returns the deadlines after an event.

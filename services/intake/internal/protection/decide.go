@@ -5,6 +5,7 @@ import (
 
 	"tongan.dev/pkg/decider"
 	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
+	"tongan.dev/services/intake/internal/deadline"
 	"tongan.dev/services/intake/internal/rules"
 )
 
@@ -286,5 +287,5 @@ func passDeadline(s State, cmd decider.Command, c *intakev1.PassDeadline) ([]dec
 	if err != nil || d == nil {
 		return nil, err
 	}
-	return s.restate(cmd, &intakev1.DeadlineMissed{Deadline: d})
+	return s.restate(cmd, &intakev1.DeadlineMissed{Provenance: deadline.MissedBy(cmd, d), Deadline: d})
 }
