@@ -48,11 +48,12 @@ func (g *gen) aloneAtHome() {
 	f := &file{g: g, id: AloneCaseID, child: c, opened: opened.Add(2 * time.Minute)}
 	f.add("open", f.opened, &intakev1.OpenCase{
 		Provenance: operator.provenance(f.id, f.opened, c.adm()),
-		CaseId:     f.id, ChildId: c.id, Category: c.category, ContactId: AloneContactID,
+		CaseId:     f.id, ChildId: c.id, Category: c.category, ContactId: AloneContactID, CaseSource: intakev1.CaseSource_CASE_SOURCE_CONTACT,
 		GapCause: intakev1.GuardianshipGapCause_GUARDIANSHIP_GAP_CAUSE_QUARANTINED,
 		Note:     &intakev1.CaseNote{Text: "父母均在医院隔离，孩子独自在家，" + g.marker()},
 	})
 	f.flag(f.last)
+	f.followUpBy(operator, f.last.Add(3*time.Minute), intakev1.FollowUpChannel_FOLLOW_UP_CHANNEL_PHONE) // within the hour that high risk leaves
 	g.dinner(f, operator)
 	g.company(f)
 	g.files = append(g.files, f)

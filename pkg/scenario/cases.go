@@ -161,7 +161,7 @@ func (f *file) followOn(d, percent int) {
 func (f *file) close(occurred time.Time) {
 	f.add("close", occurred, &intakev1.CloseCase{
 		Provenance: f.g.anyWorker(f.child.district).provenance(f.g.id("cc"), occurred, f.child.adm()),
-		CaseId:     f.id,
+		CaseId:     f.id, AgreedBy: Leader,
 		CloseReason: pick(f.g, intakev1.CaseCloseReason_CASE_CLOSE_REASON_NEED_MET,
 			intakev1.CaseCloseReason_CASE_CLOSE_REASON_NEED_MET, intakev1.CaseCloseReason_CASE_CLOSE_REASON_REFERRED,
 			intakev1.CaseCloseReason_CASE_CLOSE_REASON_UNFOUNDED),

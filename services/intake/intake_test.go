@@ -56,7 +56,7 @@ func TestACaseFromOpeningToClosing(t *testing.T) {
 			Provenance: provenance(""), CaseId: "c1", FollowUpId: id, Channel: intakev1.FollowUpChannel_FOLLOW_UP_CHANNEL_ONLINE,
 		})
 	}
-	last := c.Send(t, closeCase, &intakev1.CloseCase{Provenance: provenance("k2"), CaseId: "c1", CloseReason: intakev1.CaseCloseReason_CASE_CLOSE_REASON_NEED_MET})
+	last := c.Send(t, closeCase, &intakev1.CloseCase{Provenance: provenance("k2"), CaseId: "c1", AgreedBy: "w9", CloseReason: intakev1.CaseCloseReason_CASE_CLOSE_REASON_NEED_MET})
 	got := &intakev1.Case{}
 	if err := proto.Unmarshal(c.Ask(t, getCase, ask).Data, got); err != nil {
 		t.Fatal(err)

@@ -67,8 +67,8 @@ func raceFor(t *testing.T, copies []*servetest.Client) {
 					&intakev1.OpenCase{Provenance: provenance("a"), CaseId: id, ChildId: "ch1"},
 					&intakev1.OpenCase{Provenance: provenance("b"), CaseId: id, ChildId: "ch2"})
 				closed := both(t, nc, closeCase,
-					&intakev1.CloseCase{Provenance: provenance("c"), CaseId: id, CloseReason: intakev1.CaseCloseReason_CASE_CLOSE_REASON_NEED_MET},
-					&intakev1.CloseCase{Provenance: provenance("d"), CaseId: id, CloseReason: intakev1.CaseCloseReason_CASE_CLOSE_REASON_REFERRED})
+					&intakev1.CloseCase{Provenance: provenance("c"), CaseId: id, AgreedBy: "w9", CloseReason: intakev1.CaseCloseReason_CASE_CLOSE_REASON_NEED_MET},
+					&intakev1.CloseCase{Provenance: provenance("d"), CaseId: id, AgreedBy: "w9", CloseReason: intakev1.CaseCloseReason_CASE_CLOSE_REASON_REFERRED})
 				if opened != 1 || closed != 1 {
 					t.Errorf("case %s: %d openings and %d closings were accepted", id, opened, closed)
 				}
