@@ -5,7 +5,6 @@ import (
 	"context"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/protobuf/proto"
 
 	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/eventlog"
@@ -13,7 +12,6 @@ import (
 	"tongan.dev/pkg/serve"
 	"tongan.dev/pkg/subject"
 	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
-	"tongan.dev/services/intake/internal/hotline"
 	"tongan.dev/services/intake/internal/protection"
 )
 
@@ -35,20 +33,21 @@ func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	contacts, err := newContacts(ctx, rt, box)
+	if err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return destroyKeys(ctx, rt, box, numbers) })
+	g.Go(func() error { return destroyKeys(ctx, rt, box, numbers, contacts) })
 	g.Go(func() error {
-		return serve.Run(ctx, rt, subject.Intake, "child registry, hotline and protection cases", endpoints(rt, box, numbers))
+		return serve.Run(ctx, rt, subject.Intake, "child registry, hotline and protection cases", endpoints(rt, box, numbers, contacts))
 	})
 	return g.Wait()
 }
 
-func endpoints(rt *serve.Runtime, box *seal.Box, numbers *numbers) []serve.Endpoint {
-	contacts := eventlog.New(rt.JS, hotline.Aggregate, rt.Log)
+func endpoints(rt *serve.Runtime, box *seal.Box, numbers *numbers, contacts *contacts) []serve.Endpoint {
 	cases := eventlog.New(rt.JS, protection.Aggregate, rt.Log)
-	return append(registry(rt, box, numbers),
-		serve.Command(contacts, hotline.Decider, "receive", (*intakev1.ReceiveHotlineContact).GetContactId,
-			serve.Creates((*intakev1.ReceiveHotlineContact).GetContactId), serve.Seals[*intakev1.ReceiveHotlineContact](box, contactKey)),
+	return append(append(registry(rt, box, numbers), hotlineEndpoints(rt, contacts)...),
 		serve.Command(cases, protection.Decider, "open", (*intakev1.OpenCase).GetCaseId,
 			serve.Creates((*intakev1.OpenCase).GetCaseId), serve.Seals[*intakev1.OpenCase](box, seal.ChildKey)),
 		serve.Command(cases, protection.Decider, "flag-special", (*intakev1.FlagCaseSpecial).GetCaseId),
@@ -59,11 +58,6 @@ func endpoints(rt *serve.Runtime, box *seal.Box, numbers *numbers) []serve.Endpo
 			return getCase(ctx, cases, q)
 		}),
 	)
-}
-
-// contactKey gives a contact a key of its own: there may be no child yet.
-func contactKey(parent proto.Message) string {
-	return "contact-" + parent.(*intakev1.ReceiveHotlineContact).GetContactId()
 }
 
 func getCase(ctx context.Context, cases *eventlog.Log, q *intakev1.GetCase) (*intakev1.Case, error) {
