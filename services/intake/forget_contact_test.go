@@ -77,23 +77,40 @@ func TestWithAChildItsContactsAreForgotten(t *testing.T) {
 	sends(t, nc, contactCommand+"link", link("k3", "nobody", "ch1")).Refused(t, "")
 }
 
-// Of contacts that are received while their child is being forgotten none can be opened afterwards.
-func TestAContactReceivedWhileItsChildIsForgottenIsForgottenToo(t *testing.T) {
+// Of contacts that become about a child while it is being forgotten none can be opened afterwards. A link names other children too: it takes
+// long, and the child may be forgotten at every moment of it.
+func TestAContactThatTurnsOutToBeAboutAChildBeingForgottenIsForgottenToo(t *testing.T) {
 	t.Parallel()
 	c := servetest.Run(t, subject.Intake, intake.Run, intake.Config{MasterKey: servetest.MasterKey(t)})
 	nc := c.As(t, access.Caller{ID: "w1", Role: auditv1.Role_ROLE_HOTLINE_OPERATOR, Org: natstest.Org})
-	const children, each = 8, 12
+	const children, each = 10, 8
+	others := make([]string, 19)
+	for i := range others {
+		others[i] = fmt.Sprintf("other-%d", i)
+	}
+	var about sync.Map // contacts that are about a child
 	for i := range children {
 		id := fmt.Sprintf("ch%d", i)
 		c.Send(t, registerChild, withNumber(id, ""))
+		for j := range each {
+			c.Send(t, receiveContact, receiving(fmt.Sprintf("linked-%d-%d", i, j), "", said()))
+		}
 		var wg sync.WaitGroup
 		for j := range each {
-			wg.Go(func() {
-				r := sends(t, nc, receiveContact, receiving(fmt.Sprintf("hc-%d-%d", i, j), id, said()))
-				if r.Code != "" {
-					r.Refused(t, "409", "details: cannot be kept: the child is forgotten")
-				}
-			})
+			received, linked := fmt.Sprintf("received-%d-%d", i, j), fmt.Sprintf("linked-%d-%d", i, j)
+			link := &intakev1.LinkHotlineContact{Provenance: provenance("k-" + linked), ContactId: linked, ChildIds: append([]string{id}, others...)}
+			for contact, send := range map[string]func() servetest.Reply{
+				received: func() servetest.Reply { return sends(t, nc, receiveContact, receiving(received, id, said())) },
+				linked:   func() servetest.Reply { return sends(t, nc, contactCommand+"link", link) },
+			} {
+				wg.Go(func() {
+					if r := send(); r.Code == "" {
+						about.Store(contact, true)
+					} else {
+						r.Refused(t, "409", "forgotten")
+					}
+				})
+			}
 			if j == each/2 {
 				wg.Go(func() { c.Send(t, forgetChild, forgetting(id)) })
 			}
@@ -101,11 +118,10 @@ func TestAContactReceivedWhileItsChildIsForgottenIsForgottenToo(t *testing.T) {
 		wg.Wait()
 	}
 	settled(t, c.JS)
-	for i := range children {
-		for j := range each {
-			asksContact(t, nc, fmt.Sprintf("hc-%d-%d", i, j)).Refused(t, "409", "contact_id: ")
-		}
-	}
+	about.Range(func(contact, _ any) bool {
+		asksContact(t, nc, contact.(string)).Refused(t, "409", "contact_id: its personal details are forgotten")
+		return true
+	})
 }
 
 // A service that ends between the keys of two contacts leaves the rest to the next one.
