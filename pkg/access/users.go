@@ -40,7 +40,7 @@ func Users() []User {
 				subject.AllTimersSet(subject.Intake),
 				subject.API("STREAM.MSG.DELETE", subject.StreamKeys), // to forget a child
 				subject.API("STREAM.MSG.DELETE", subject.StreamIndex),
-				subject.API("STREAM.INFO", subject.StreamIndex), subject.API("DIRECT.GET", subject.StreamIndex), subject.Index("identity", "*", "*"),
+				subject.API("STREAM.INFO", subject.StreamIndex), subject.API("DIRECT.GET", subject.StreamIndex), subject.Index("identity", "*", "*"), subject.Index("contact", "*", "*"),
 			})),
 		decides(subject.HealthCheck, nil, nil),
 		decides(subject.Outreach, nil, slices.Concat(seals(), reacts(subject.Stream(subject.Outreach), "outreach-gateway",
@@ -192,6 +192,9 @@ func Of(role auditv1.Role) Rights {
 		return out
 	}
 	var (
+		answers = slices.Concat(cmd(subject.Intake, "contact", "receive", "classify", "link", "act", "promise-call-back", "call-back", "hand-over",
+			"close"), qry(subject.Intake, "contact", "get"), cmd(subject.Intake, "line", "start-shift", "end-shift"))
+		duty      = qry(subject.Intake, "line", "get")
 		registers = slices.Concat(cmd(subject.Intake, "child", "register"), qry(subject.Intake, "child", "get"))
 		keeps     = cmd(subject.Intake, "child", "correct", "move", "start-category", "end-category", "record-guardian", "end-guardian",
 			"arrange-care", "join-household")
@@ -212,20 +215,20 @@ func Of(role auditv1.Role) Rights {
 	)
 	switch role {
 	case auditv1.Role_ROLE_HOTLINE_OPERATOR:
-		return Rights{ForOthers: true, Send: slices.Concat(cmd(subject.Intake, "contact", "receive"), registers, protects, assigns, supports)}
+		return Rights{ForOthers: true, Send: slices.Concat(answers, duty, registers, protects, assigns, supports)}
 	case auditv1.Role_ROLE_SOCIAL_WORKER:
 		return Rights{ForOthers: true, Send: slices.Concat(registers, keeps, protects, manages, visits, supports, provides, receives)}
 	case auditv1.Role_ROLE_CHILD_DIRECTOR:
 		return Rights{Send: slices.Concat(registers, keeps, protects, manages, visits, supports, receives)}
 	case auditv1.Role_ROLE_CHILD_SUPERVISOR:
-		return Rights{ForOthers: true, Send: slices.Concat(registers, keeps, supervises, protects, manages, assigns, handsOver, visits, supports, receives, reminds)}
+		return Rights{ForOthers: true, Send: slices.Concat(registers, keeps, supervises, protects, manages, assigns, handsOver, visits, supports, receives, reminds, duty)}
 	case auditv1.Role_ROLE_INSTITUTION_NURSE:
 		return Rights{ForOthers: true, Send: cmd(subject.HealthCheck, "round", "open", "record", "close")}
 	case auditv1.Role_ROLE_WAREHOUSE:
 		return Rights{ForOthers: true, Send: cmd(subject.Outreach, "delivery", "dispatch")}
 	case auditv1.Role_ROLE_BUREAU_LEADER:
 		return Rights{Send: slices.Concat(cmd(subject.HealthCheck, "institution", "register", "start-closure-regime"), reminds,
-			cmd(subject.Reporting, "bulletin", "issue"), forgets, qry(subject.Intake, "case", "get"), figures, end, audits)}
+			cmd(subject.Reporting, "bulletin", "issue"), forgets, qry(subject.Intake, "case", "get"), duty, figures, end, audits)}
 	case auditv1.Role_ROLE_ANALYST:
 		return Rights{Send: slices.Concat(figures, end)}
 	case auditv1.Role_ROLE_OPERATOR:

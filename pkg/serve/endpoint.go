@@ -34,6 +34,7 @@ type admission[C decider.Event] struct {
 	creates func(C) string
 	check   func(C) error
 	prepare func(C)
+	credits bool
 	box     *seal.Box
 	keyOf   func(parent proto.Message) string
 }
@@ -52,6 +53,11 @@ func Checks[C decider.Event](rule func(C) error) Option[C] {
 // Prepare lets the service fill in what it knows better than the caller, before the personal fields are sealed.
 func Prepare[C decider.Event](fill func(C)) Option[C] {
 	return func(a *admission[C]) { a.prepare = fill }
+}
+
+// Credits has the command credited to the caller's organisation where it names none.
+func Credits[C decider.Event]() Option[C] {
+	return func(a *admission[C]) { a.credits = true }
 }
 
 // Seals has the personal fields of the command sealed before it is decided. KeyOf returns the id of the key for a field, given the
@@ -176,6 +182,9 @@ func (a admission[C]) admit(ctx context.Context, rt *Runtime, body C) (decider.C
 	sum, err := digest(body) // of what the caller said; what is filled in may come out otherwise another time
 	if err != nil {
 		return decider.Command{}, err
+	}
+	if a.credits && p.GetCreditedOrg() == "" {
+		p.CreditedOrg = caller.Org
 	}
 	if a.prepare != nil {
 		a.prepare(body)

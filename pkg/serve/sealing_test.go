@@ -1,6 +1,7 @@
 package serve_test
 
 import (
+	"bytes"
 	"context"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/natstest"
@@ -17,6 +19,7 @@ import (
 	"tongan.dev/pkg/serve"
 	"tongan.dev/pkg/servetest"
 	"tongan.dev/pkg/subject"
+	auditv1 "tongan.dev/proto/gen/tongan/audit/v1"
 	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
 	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
 	outreachv1 "tongan.dev/proto/gen/tongan/outreach/v1"
@@ -112,5 +115,44 @@ func TestWhatIsPersonalIsCheckedAndPreparedBeforeItIsSealed(t *testing.T) {
 	body := (<-decided).Body.(*intakev1.RegisterChild)
 	if body.GetWorkerId() != "of-school-1" || body.GetDetails() != nil {
 		t.Errorf("decided is on a command with %s as worker, and details %t", body.GetWorkerId(), body.GetDetails() != nil)
+	}
+}
+
+// A command that names no organisation is credited to the caller's; which command it is depends on what the caller said.
+func TestWhatNamesNoOrganisationIsCreditedToTheCallers(t *testing.T) {
+	t.Parallel()
+	decided := make(chan decider.Command, 1)
+	offer := func(ctx context.Context, rt *serve.Runtime, _ struct{}) error {
+		return serve.Run(ctx, rt, subject.Intake, "test", []serve.Endpoint{
+			serve.Handle(eventlog.New(rt.JS, cases, rt.Log), "flag-special", (*intakev1.FlagCaseSpecial).GetCaseId,
+				func(_ context.Context, _ *serve.Runtime, _ string, cmd decider.Command, _ *intakev1.FlagCaseSpecial) (*eventv1.CommandReply, error) {
+					decided <- cmd
+					return &eventv1.CommandReply{}, nil
+				}, serve.Credits[*intakev1.FlagCaseSpecial]()),
+		})
+	}
+	c := servetest.Run(t, subject.Intake, offer, struct{}{})
+	flag := func(named string) decider.Command {
+		payload, err := proto.Marshal(&intakev1.FlagCaseSpecial{CaseId: "c1", Provenance: &eventv1.Provenance{
+			CommandId: "k1", OccurredAt: timestamppb.New(time.Date(2020, 2, 4, 1, 0, 0, 0, time.UTC)), AdmCode: "440703", CreditedOrg: named,
+			PerformedBy: "w1",
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc := c.As(t, access.Caller{ID: "w1", Role: auditv1.Role_ROLE_SOCIAL_WORKER, Org: "org-a"})
+		if _, err := nc.Request(flagCase, payload, 10*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		return <-decided
+	}
+	bare, same, other := flag(""), flag("org-a"), flag("org-b")
+	for want, cmd := range map[string]decider.Command{"org-a": bare, "org-b": other} {
+		if got := cmd.Body.GetProvenance().GetCreditedOrg(); got != want {
+			t.Errorf("it is credited to %q, want %q", got, want)
+		}
+	}
+	if bytes.Equal(bare.Digest, same.Digest) {
+		t.Error("what is filled in is taken for what the caller said")
 	}
 }

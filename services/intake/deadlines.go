@@ -24,11 +24,11 @@ import (
 type deadlines struct {
 	rt       *serve.Runtime
 	cases    *caseLog
-	contacts *eventlog.Log
+	contacts *contacts
 	timers   *timer.Timers
 }
 
-func newDeadlines(rt *serve.Runtime, cases *caseLog, contacts *eventlog.Log) *deadlines {
+func newDeadlines(rt *serve.Runtime, cases *caseLog, contacts *contacts) *deadlines {
 	d := &deadlines{rt: rt, cases: cases, contacts: contacts}
 	d.timers = timer.New(rt.JS, rt.Clock, subject.Intake, rt.Log, d.pass)
 	return d
@@ -89,7 +89,7 @@ func (d *deadlines) pass(ctx context.Context, t subject.Timer, now time.Time) er
 	}
 }
 
-func pass[S any](ctx context.Context, log *eventlog.Log, by decider.Decider[S], t subject.Timer, command func(admCode string) decider.Command) error {
+func pass[S any](ctx context.Context, log decider.Log, by decider.Decider[S], t subject.Timer, command func(admCode string) decider.Command) error {
 	f, err := decider.Load(ctx, log, by, t.ID)
 	if err != nil {
 		return err

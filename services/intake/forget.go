@@ -17,9 +17,9 @@ import (
 	"tongan.dev/services/intake/internal/child"
 )
 
-// destroyKeys removes the identity number of each child that is forgotten from the index, destroys its key, and then says so. Each step may come again: a process that ends in between
-// is followed by one that goes on.
-func destroyKeys(ctx context.Context, rt *serve.Runtime, box *seal.Box, numbers *numbers) error {
+// destroyKeys removes the identity number of each child that is forgotten from the index, destroys the keys of the contacts about it and its
+// own, and then says so. Each step may come again: a process that ends in between is followed by one that goes on.
+func destroyKeys(ctx context.Context, rt *serve.Runtime, box *seal.Box, numbers *numbers, contacts *contacts) error {
 	children := eventlog.New(rt.JS, child.Aggregate, rt.Log)
 	forgotten := (&intakev1.ChildForgotten{}).ProtoReflect().Descriptor().Name()
 	return consume.Run(ctx, rt.JS, consume.Config{
@@ -34,6 +34,9 @@ func destroyKeys(ctx context.Context, rt *serve.Runtime, box *seal.Box, numbers 
 			return fmt.Errorf("unexpected event %s", e.Type)
 		}
 		if err := numbers.index.Forget(ctx, f.GetChildId()); err != nil {
+			return err
+		}
+		if err := contacts.destroyKeys(ctx, f.GetChildId()); err != nil {
 			return err
 		}
 		if err := box.Destroy(ctx, f.GetKeyId()); err != nil {

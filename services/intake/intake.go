@@ -6,14 +6,11 @@ import (
 	"slices"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/protobuf/proto"
 
 	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/seal"
 	"tongan.dev/pkg/serve"
 	"tongan.dev/pkg/subject"
-	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
-	"tongan.dev/services/intake/internal/hotline"
 	"tongan.dev/services/intake/internal/protection"
 )
 
@@ -41,29 +38,20 @@ func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	contacts, err := newContacts(ctx, rt, box)
+	if err != nil {
+		return err
+	}
 	cases := &caseLog{eventlog.New(rt.JS, protection.Aggregate, rt.Log), protection.New(by)}
-	contacts := eventlog.New(rt.JS, hotline.Aggregate, rt.Log)
 	clocks := newDeadlines(rt, cases, contacts)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return destroyKeys(ctx, rt, box, numbers) })
+	g.Go(func() error { return destroyKeys(ctx, rt, box, numbers, contacts) })
 	g.Go(func() error { return noteServices(ctx, rt, cases) })
 	g.Go(func() error { return clocks.set(ctx) })
 	g.Go(func() error { return clocks.timers.Run(ctx, "intake-timers") })
 	g.Go(func() error {
 		return serve.Run(ctx, rt, subject.Intake, "child registry, hotline and protection cases",
-			slices.Concat(registry(rt, box, numbers), contactEndpoints(contacts, box), cases.endpoints(rt, box)))
+			slices.Concat(registry(rt, box, numbers), hotlineEndpoints(rt, contacts), cases.endpoints(rt, box)))
 	})
 	return g.Wait()
-}
-
-func contactEndpoints(contacts *eventlog.Log, box *seal.Box) []serve.Endpoint {
-	return []serve.Endpoint{
-		serve.Command(contacts, hotline.Decider, "receive", (*intakev1.ReceiveHotlineContact).GetContactId,
-			serve.Creates((*intakev1.ReceiveHotlineContact).GetContactId), serve.Seals[*intakev1.ReceiveHotlineContact](box, contactKey)),
-	}
-}
-
-// contactKey gives a contact a key of its own: there may be no child yet.
-func contactKey(parent proto.Message) string {
-	return "contact-" + parent.(*intakev1.ReceiveHotlineContact).GetContactId()
 }

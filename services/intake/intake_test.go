@@ -63,7 +63,7 @@ func TestACaseFromOpeningToClosing(t *testing.T) {
 	}
 	want := &intakev1.Case{
 		CaseId: "c1", Revision: last.GetRevision(), ChildId: "ch1", AdmCode: "440703", Special: true, FollowUps: 2, Closed: true,
-		CloseReason: intakev1.CaseCloseReason_CASE_CLOSE_REASON_NEED_MET,
+		CloseReason: intakev1.CaseCloseReason_CASE_CLOSE_REASON_NEED_MET, WorkerId: "w1",
 	}
 	if !proto.Equal(got, want) {
 		t.Errorf("the case is %v, want %v", got, want)
