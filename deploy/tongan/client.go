@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"iter"
 	"os"
 	"time"
 
@@ -143,17 +144,28 @@ const senders = 32
 // sendSteps sends the scenario day by day, each command over the connection of who enters it. Commands for one aggregate go one after the
 // other. Before is called for each command before it is sent, after when it is answered; both from several goroutines.
 func sendSteps(ctx context.Context, conns map[string]*nats.Conn, steps []scenario.Step, before, after func(scenario.Step)) error {
-	for len(steps) > 0 {
-		n := 1
-		for n < len(steps) && steps[n].At.YearDay() == steps[0].At.YearDay() {
-			n++
-		}
-		if err := sendDay(ctx, conns, steps[:n], before, after); err != nil {
+	for day := range days(steps) {
+		if err := sendDay(ctx, conns, day, before, after); err != nil {
 			return err
 		}
-		steps = steps[n:]
 	}
 	return nil
+}
+
+// days are the steps of each day.
+func days(steps []scenario.Step) iter.Seq[[]scenario.Step] {
+	return func(yield func([]scenario.Step) bool) {
+		for len(steps) > 0 {
+			n := 1
+			for n < len(steps) && steps[n].At.YearDay() == steps[0].At.YearDay() {
+				n++
+			}
+			if !yield(steps[:n]) {
+				return
+			}
+			steps = steps[n:]
+		}
+	}
 }
 
 func sendDay(ctx context.Context, conns map[string]*nats.Conn, steps []scenario.Step, before, after func(scenario.Step)) error {

@@ -11,6 +11,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 
 	"tongan.dev/pkg/clock"
+	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/scenario"
 	"tongan.dev/pkg/serve"
 	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
@@ -65,7 +66,7 @@ func (c *demoCmd) play(ctx context.Context, s *system, replay *clock.Replay) err
 		return err
 	}
 	defer closeAll(conns)
-	if err := sendWithProgress(ctx, conns, steps, replay); err != nil {
+	if err := sendWithProgress(ctx, conns, steps, replay, s.settled); err != nil {
 		return err
 	}
 	leader := conns[scenario.Leader]
@@ -83,16 +84,28 @@ func (c *demoCmd) play(ctx context.Context, s *system, replay *clock.Replay) err
 	return compare(figures, source)
 }
 
-// sendWithProgress sends the scenario, shows how far it is, and moves the replay clock along, if there is one.
-func sendWithProgress(ctx context.Context, conns map[string]*nats.Conn, steps []scenario.Step, replay *clock.Replay) error {
+// sendWithProgress sends the scenario and shows how far it is. With a replay clock it moves that along, and after each day, when all
+// reactions are done, has happen what was due by its end.
+func sendWithProgress(ctx context.Context, conns map[string]*nats.Conn, steps []scenario.Step, replay *clock.Replay, settled func(context.Context) error) error {
 	bar := progressbar.NewOptions(len(steps), progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription("commands"),
 		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionOnCompletion(func() { fmt.Fprintln(os.Stderr) }))
-	return sendSteps(ctx, conns, steps, func(step scenario.Step) {
-		if replay != nil {
-			replay.Advance(step.At)
+	done := func(scenario.Step) { _ = bar.Add(1) }
+	if replay == nil {
+		return sendSteps(ctx, conns, steps, func(scenario.Step) {}, done)
+	}
+	for day := range days(steps) {
+		if err := sendDay(ctx, conns, day, func(step scenario.Step) { replay.Advance(step.At) }, done); err != nil {
+			return err
 		}
-	}, func(scenario.Step) { _ = bar.Add(1) })
+		if err := settled(ctx); err != nil {
+			return err
+		}
+		if err := replay.Tick(ctx, decider.Midnight(day[0].At)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func newReply() *eventv1.CommandReply { return &eventv1.CommandReply{} }
@@ -116,5 +129,5 @@ func (c *sendCmd) Run(ctx context.Context) error {
 		return err
 	}
 	defer closeAll(conns)
-	return sendWithProgress(ctx, conns, steps, nil)
+	return sendWithProgress(ctx, conns, steps, nil, nil)
 }

@@ -290,6 +290,34 @@ func (s *system) awaitReady(names []string) error {
 	return nil
 }
 
+// settled waits until the services have reacted to everything the embedded bus holds for them.
+func (s *system) settled(ctx context.Context) error {
+	for {
+		all, err := s.bus.Jsz(&server.JSzOptions{Accounts: true, Streams: true, Consumer: true, Config: true})
+		if err != nil {
+			return fmt.Errorf("bus: %w", err)
+		}
+		waiting := 0
+		for _, account := range all.AccountDetails {
+			for _, stream := range account.Streams {
+				for _, c := range stream.Consumer {
+					if c.Config != nil && c.Config.Durable != "" {
+						waiting += int(c.NumPending) + c.NumAckPending
+					}
+				}
+			}
+		}
+		if waiting == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d events are not reacted to: %w", waiting, ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
 // wait blocks until ctx ends, a service fails or the engine ends, and returns why if it was not ctx.
 func (s *system) wait(ctx context.Context) error {
 	var engineEnded <-chan struct{}
