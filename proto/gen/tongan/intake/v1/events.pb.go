@@ -3538,7 +3538,9 @@ type TemporaryCareArranged struct {
 	// Who cares.
 	CareProvider TemporaryCareProvider `protobuf:"varint,9,opt,name=care_provider,json=careProvider,proto3,enum=tongan.intake.v1.TemporaryCareProvider" json:"care_provider,omitempty"`
 	// A sealed tongan.intake.v1.CaseNote.
-	Note          *v1.Sealed `protobuf:"bytes,10,opt,name=note,proto3" json:"note,omitempty"`
+	Note *v1.Sealed `protobuf:"bytes,10,opt,name=note,proto3" json:"note,omitempty"`
+	// Deadlines that are met by it, in time or late.
+	DeadlinesMet  []*Deadline `protobuf:"bytes,11,rep,name=deadlines_met,json=deadlinesMet,proto3" json:"deadlines_met,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3639,6 +3641,13 @@ func (x *TemporaryCareArranged) GetCareProvider() TemporaryCareProvider {
 func (x *TemporaryCareArranged) GetNote() *v1.Sealed {
 	if x != nil {
 		return x.Note
+	}
+	return nil
+}
+
+func (x *TemporaryCareArranged) GetDeadlinesMet() []*Deadline {
+	if x != nil {
+		return x.DeadlinesMet
 	}
 	return nil
 }
@@ -4429,7 +4438,7 @@ const file_tongan_intake_v1_events_proto_rawDesc = "" +
 	"\x06to_org\x18\t \x01(\tR\x05toOrg\x12B\n" +
 	"\fsupport_kind\x18\n" +
 	" \x01(\x0e2\x1f.tongan.outreach.v1.SupportKindR\vsupportKind\x12F\n" +
-	"\x0ereferral_state\x18\v \x01(\x0e2\x1f.tongan.intake.v1.ReferralStateR\rreferralState\"\xdf\x03\n" +
+	"\x0ereferral_state\x18\v \x01(\x0e2\x1f.tongan.intake.v1.ReferralStateR\rreferralState\"\xa0\x04\n" +
 	"\x15TemporaryCareArranged\x12;\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
@@ -4444,7 +4453,8 @@ const file_tongan_intake_v1_events_proto_rawDesc = "" +
 	"\x0earrangement_id\x18\b \x01(\tR\rarrangementId\x12L\n" +
 	"\rcare_provider\x18\t \x01(\x0e2'.tongan.intake.v1.TemporaryCareProviderR\fcareProvider\x12+\n" +
 	"\x04note\x18\n" +
-	" \x01(\v2\x17.tongan.event.v1.SealedR\x04note\"\x80\x04\n" +
+	" \x01(\v2\x17.tongan.event.v1.SealedR\x04note\x12?\n" +
+	"\rdeadlines_met\x18\v \x03(\v2\x1a.tongan.intake.v1.DeadlineR\fdeadlinesMet\"\x80\x04\n" +
 	"\fCaseReviewed\x12;\n" +
 	"\n" +
 	"provenance\x18\x01 \x01(\v2\x1b.tongan.event.v1.ProvenanceR\n" +
@@ -4697,25 +4707,26 @@ var file_tongan_intake_v1_events_proto_depIdxs = []int32{
 	54,  // 118: tongan.intake.v1.TemporaryCareArranged.risk_level:type_name -> tongan.intake.v1.RiskLevel
 	67,  // 119: tongan.intake.v1.TemporaryCareArranged.care_provider:type_name -> tongan.intake.v1.TemporaryCareProvider
 	42,  // 120: tongan.intake.v1.TemporaryCareArranged.note:type_name -> tongan.event.v1.Sealed
-	40,  // 121: tongan.intake.v1.CaseReviewed.provenance:type_name -> tongan.event.v1.Provenance
-	41,  // 122: tongan.intake.v1.CaseReviewed.category:type_name -> tongan.event.v1.PopulationCategory
-	54,  // 123: tongan.intake.v1.CaseReviewed.risk_level:type_name -> tongan.intake.v1.RiskLevel
-	42,  // 124: tongan.intake.v1.CaseReviewed.note:type_name -> tongan.event.v1.Sealed
-	53,  // 125: tongan.intake.v1.CaseReviewed.deadlines_set:type_name -> tongan.intake.v1.Deadline
-	53,  // 126: tongan.intake.v1.CaseReviewed.deadlines_met:type_name -> tongan.intake.v1.Deadline
-	40,  // 127: tongan.intake.v1.CaseReopened.provenance:type_name -> tongan.event.v1.Provenance
-	41,  // 128: tongan.intake.v1.CaseReopened.category:type_name -> tongan.event.v1.PopulationCategory
-	54,  // 129: tongan.intake.v1.CaseReopened.risk_level:type_name -> tongan.intake.v1.RiskLevel
-	53,  // 130: tongan.intake.v1.CaseReopened.deadlines_set:type_name -> tongan.intake.v1.Deadline
-	40,  // 131: tongan.intake.v1.DeadlineMissed.provenance:type_name -> tongan.event.v1.Provenance
-	53,  // 132: tongan.intake.v1.DeadlineMissed.deadline:type_name -> tongan.intake.v1.Deadline
-	41,  // 133: tongan.intake.v1.DeadlineMissed.category:type_name -> tongan.event.v1.PopulationCategory
-	54,  // 134: tongan.intake.v1.DeadlineMissed.risk_level:type_name -> tongan.intake.v1.RiskLevel
-	135, // [135:135] is the sub-list for method output_type
-	135, // [135:135] is the sub-list for method input_type
-	135, // [135:135] is the sub-list for extension type_name
-	135, // [135:135] is the sub-list for extension extendee
-	0,   // [0:135] is the sub-list for field type_name
+	53,  // 121: tongan.intake.v1.TemporaryCareArranged.deadlines_met:type_name -> tongan.intake.v1.Deadline
+	40,  // 122: tongan.intake.v1.CaseReviewed.provenance:type_name -> tongan.event.v1.Provenance
+	41,  // 123: tongan.intake.v1.CaseReviewed.category:type_name -> tongan.event.v1.PopulationCategory
+	54,  // 124: tongan.intake.v1.CaseReviewed.risk_level:type_name -> tongan.intake.v1.RiskLevel
+	42,  // 125: tongan.intake.v1.CaseReviewed.note:type_name -> tongan.event.v1.Sealed
+	53,  // 126: tongan.intake.v1.CaseReviewed.deadlines_set:type_name -> tongan.intake.v1.Deadline
+	53,  // 127: tongan.intake.v1.CaseReviewed.deadlines_met:type_name -> tongan.intake.v1.Deadline
+	40,  // 128: tongan.intake.v1.CaseReopened.provenance:type_name -> tongan.event.v1.Provenance
+	41,  // 129: tongan.intake.v1.CaseReopened.category:type_name -> tongan.event.v1.PopulationCategory
+	54,  // 130: tongan.intake.v1.CaseReopened.risk_level:type_name -> tongan.intake.v1.RiskLevel
+	53,  // 131: tongan.intake.v1.CaseReopened.deadlines_set:type_name -> tongan.intake.v1.Deadline
+	40,  // 132: tongan.intake.v1.DeadlineMissed.provenance:type_name -> tongan.event.v1.Provenance
+	53,  // 133: tongan.intake.v1.DeadlineMissed.deadline:type_name -> tongan.intake.v1.Deadline
+	41,  // 134: tongan.intake.v1.DeadlineMissed.category:type_name -> tongan.event.v1.PopulationCategory
+	54,  // 135: tongan.intake.v1.DeadlineMissed.risk_level:type_name -> tongan.intake.v1.RiskLevel
+	136, // [136:136] is the sub-list for method output_type
+	136, // [136:136] is the sub-list for method input_type
+	136, // [136:136] is the sub-list for extension type_name
+	136, // [136:136] is the sub-list for extension extendee
+	0,   // [0:136] is the sub-list for field type_name
 }
 
 func init() { file_tongan_intake_v1_events_proto_init() }
