@@ -74,7 +74,7 @@ func contactCases() map[string]rowCase {
 			&intakev1.HotlineContactClosed{Provenance: p, ContactId: "h1", ContactOutcome: 1, CaseId: "x1", ContactType: 2, DeadlinesWithdrawn: due("call-back-1", 5)},
 			lines(row("CLOSED", " contact_type=ABOUT_CHILD contact_outcome=CASE_OPENED case_id=x1"), deadline("WITHDRAWN")),
 		},
-		"deadline of a contact missed": {&intakev1.DeadlineMissed{Provenance: p, Deadline: due("call-back-1", 5)[0], ContactId: "h1"}, lines(deadline("MISSED"))},
+		"deadline of a contact missed": {&intakev1.DeadlineMissed{Provenance: p, Deadline: due("call-back-1", 5)[0], ContactId: "h1", AdmCode: "440704"}, lines(strings.Replace(deadline("MISSED"), "440703", "440704", 1))},
 	}
 }
 

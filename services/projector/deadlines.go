@@ -27,9 +27,9 @@ func (b *builder) deadlineRows(state string, deadlines []*intakev1.Deadline, of 
 	}
 }
 
-// deadlineMissed adds the row of a missed deadline. Of a contact the event restates nothing else, and the district is its own.
+// deadlineMissed adds the row of a missed deadline. Its own provenance is that of who noticed.
 func (b *builder) deadlineMissed(e *intakev1.DeadlineMissed) {
-	of := deadlineRow{Object: "CONTACT", ObjectID: e.GetContactId(), AdmCode: b.p.GetAdmCode()}
+	of := deadlineRow{Object: "CONTACT", ObjectID: e.GetContactId(), AdmCode: e.GetAdmCode()}
 	if e.GetCaseId() != "" {
 		of = deadlineRow{
 			Object: "CASE", ObjectID: e.GetCaseId(), ChildID: e.GetChildId(), Category: b.code(e.GetCategory()), AdmCode: e.GetAdmCode(),

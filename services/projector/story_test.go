@@ -141,8 +141,8 @@ func hotlineStory() []stored {
 	)
 	kept := deadlineOn("call-back-1", 5, "2020-02-02")
 	out = append(out, inAggregate("contact", "h2", received("h2", "440704", 1, 1, 20),
-		&intakev1.CallBackPromised{Provenance: on("2020-01-24", "440704"), ContactId: "h2", DeadlinesSet: list(kept)},
-		&intakev1.DeadlineMissed{Provenance: on("2020-02-02", "440704"), ContactId: "h2", Deadline: kept},
+		&intakev1.CallBackPromised{Provenance: on("2020-01-24", "440705"), ContactId: "h2", DeadlinesSet: list(kept)}, // by somebody of elsewhere
+		&intakev1.DeadlineMissed{Provenance: on("2020-02-02", ""), ContactId: "h2", AdmCode: "440704", Deadline: kept},
 	)...)
 	for _, e := range []*intakev1.HotlineContactReceived{
 		received("h3", "440703", 1, 0, -1), received("h4", "440703", 1, 3, 5),

@@ -149,7 +149,7 @@ func (s protection) testContacts(t *testing.T) {
 	)
 	s.reads(t, "tallies WHERE indicator LIKE 'hotline%' AND value != 0", "indicator, day, credited_org, value",
 		"440703 hotline_contacts 2020-01-24 o1 4", "440703 hotline_non_counselling 2020-01-24 o1 1", "440704 hotline_contacts 2020-01-24 o1 1")
-	s.reads(t, "contact_events WHERE contact_id = 'h2'", "state, contact_type, worker_id", "440704 CALL_BACK_PROMISED  w1", "440704 RECEIVED CHILD w1")
+	s.reads(t, "contact_events WHERE contact_id = 'h2'", "state, contact_type, worker_id", "440704 RECEIVED CHILD w1", "440705 CALL_BACK_PROMISED  w1")
 }
 
 func (s protection) testLevels(t *testing.T) {

@@ -736,7 +736,7 @@ CREATE VIEW tongan.deadlines
     `state` LowCardinality(String) COMMENT 'OPEN, MET or WITHDRAWN (未完成、已完成、已撤销)',
     `child_id` String COMMENT 'opaque id of the child of the case; empty for a contact (儿童编号)',
     `category` LowCardinality(String) COMMENT 'category of the child when the case was opened; empty for a contact (儿童类别)',
-    `adm_code` LowCardinality(String) COMMENT 'district of the case; of a contact where the deadline was set, GB/T 2260 (行政区划代码)',
+    `adm_code` LowCardinality(String) COMMENT 'district of the case, or where the contact came to, GB/T 2260 (行政区划代码)',
     `owner_id` String COMMENT 'opaque id of who owned the case when the deadline was last spoken of; empty for a contact (个案责任人)',
     `risk_level` LowCardinality(String) COMMENT 'risk of the case when the deadline was last spoken of; empty for a contact (风险等级)',
     `armed` Bool COMMENT 'it is said when it is missed; false where it had passed when it was set (是否计时)',
@@ -750,23 +750,23 @@ CREATE VIEW tongan.deadlines
 DEFINER = migration SQL SECURITY DEFINER
 COMMENT 'deadlines of cases and contacts as they stand (时限)'
 AS SELECT
-    object,
-    object_id,
-    deadline_id,
-    kind,
-    toLowCardinality(if(met > 0, 'MET', if(withdrawn > 0, 'WITHDRAWN', 'OPEN'))) AS state,
-    child_id,
-    category,
-    adm_code,
-    owner_id,
-    risk_level,
-    armed,
-    set_at,
-    due_at,
-    met_at,
-    if(met > 0, toNullable(toBool(assumeNotNull(met_at) <= due_at)), NULL) AS on_time,
-    toBool(missed_recorded_at IS NOT NULL) AS missed,
-    missed_recorded_at
+    s.object AS object,
+    s.object_id AS object_id,
+    s.deadline_id AS deadline_id,
+    s.kind AS kind,
+    toLowCardinality(if(s.met > 0, 'MET', if(s.withdrawn > 0, 'WITHDRAWN', 'OPEN'))) AS state,
+    s.child_id AS child_id,
+    s.category AS category,
+    if(c.adm_code != '', c.adm_code, s.set_in) AS adm_code,
+    s.owner_id AS owner_id,
+    s.risk_level AS risk_level,
+    s.armed AS armed,
+    s.set_at AS set_at,
+    s.due_at AS due_at,
+    s.met_at AS met_at,
+    if(s.met > 0, toNullable(toBool(assumeNotNull(s.met_at) <= s.due_at)), NULL) AS on_time,
+    toBool(s.missed_recorded_at IS NOT NULL) AS missed,
+    s.missed_recorded_at AS missed_recorded_at
 FROM
 (
     SELECT
@@ -776,7 +776,7 @@ FROM
         argMin(d.kind, (d.seq, d.n)) AS kind,
         argMin(d.child_id, (d.seq, d.n)) AS child_id,
         argMin(d.category, (d.seq, d.n)) AS category,
-        argMin(d.adm_code, (d.seq, d.n)) AS adm_code,
+        argMin(d.adm_code, (d.seq, d.n)) AS set_in,
         argMax(d.owner_id, (d.seq, d.n)) AS owner_id,
         argMax(d.risk_level, (d.seq, d.n)) AS risk_level,
         argMin(d.armed, (d.seq, d.n)) AS armed,
@@ -812,7 +812,24 @@ FROM
         object,
         object_id,
         deadline_id
-);
+) AS s
+LEFT JOIN
+(
+    SELECT
+        'CONTACT' AS object,
+        e.contact_id AS contact_id,
+        any(e.adm_code) AS adm_code
+    FROM
+    (
+        SELECT
+            contact_id,
+            adm_code
+        FROM tongan_g1.contact_events
+        FINAL
+        WHERE state = 'RECEIVED'
+    ) AS e
+    GROUP BY contact_id
+) AS c ON (c.object = s.object) AND (c.contact_id = s.object_id);
 
 CREATE VIEW tongan.deliveries
 (
@@ -1073,7 +1090,7 @@ CREATE VIEW tongan.overdue
     `kind` LowCardinality(String) COMMENT 'what has to be done (时限类别)',
     `child_id` String COMMENT 'opaque id of the child of the case; empty for a contact (儿童编号)',
     `category` LowCardinality(String) COMMENT 'category of the child when the case was opened; empty for a contact (儿童类别)',
-    `adm_code` LowCardinality(String) COMMENT 'district of the case; of a contact where the deadline was set, GB/T 2260 (行政区划代码)',
+    `adm_code` LowCardinality(String) COMMENT 'district of the case, or where the contact came to, GB/T 2260 (行政区划代码)',
     `armed` Bool COMMENT 'it is said when it is missed; false where it had passed when it was set (是否计时)',
     `due_at` DateTime64(9, 'UTC') COMMENT 'by when (截止时间)',
     `overdue_seconds` Int64 COMMENT 'seconds since then (已超时秒数)',
@@ -1518,7 +1535,7 @@ CREATE TABLE tongan_g1.deadlines
     `armed` Bool COMMENT 'it is said when it is missed (是否计时)',
     `child_id` String COMMENT 'opaque id of the child of the case; empty for a contact (儿童编号)',
     `category` LowCardinality(String) COMMENT 'category of the child when the case was opened; empty for a contact (儿童类别)',
-    `adm_code` LowCardinality(String) COMMENT 'district of the case; of a contact that of the event, GB/T 2260 (行政区划代码)',
+    `adm_code` LowCardinality(String) COMMENT 'district of the case; of a contact as the event says it, GB/T 2260 (行政区划代码)',
     `owner_id` String COMMENT 'opaque id of who owns the case after the event; empty for a contact (个案责任人)',
     `risk_level` LowCardinality(String) COMMENT 'risk of the case after the event; empty for a contact (风险等级)',
     `credited_org` LowCardinality(String) COMMENT 'opaque id of the organisation credited (归属单位)',
