@@ -363,6 +363,8 @@ func value(fd protoreflect.FieldDescriptor, empty protoreflect.Value, n int) pro
 		return protoreflect.ValueOfBool(true)
 	case protoreflect.Int32Kind:
 		return protoreflect.ValueOfInt32(int32(number))
+	case protoreflect.Uint32Kind:
+		return protoreflect.ValueOfUint32(uint32(number))
 	case protoreflect.Int64Kind:
 		return protoreflect.ValueOfInt64(number << 32)
 	case protoreflect.Uint64Kind:

@@ -26,7 +26,8 @@ var (
 	// districtViews show a district's analyst the rows that have its code in districtColumn.
 	districtViews = []string{
 		"tallies", "visits", "reminders", "deliveries", "supports", "cases", "check_rounds", "health_checks", "child_events",
-		"children", "category_memberships", "journal",
+		"children", "category_memberships", "journal", "case_events", "open_cases", "contact_events", "contacts", "deadlines", "overdue",
+		"case_owners", "caseload", "shifts", "cover_gaps", "hotline_levels", "retention_proposals",
 	}
 	// commonViews show everybody all there is: no row of them is about a district.
 	commonViews = []string{"indicators"}

@@ -4,7 +4,6 @@ import (
 	"tongan.dev/pkg/decider"
 	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
 	healthcheckv1 "tongan.dev/proto/gen/tongan/healthcheck/v1"
-	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
 	outreachv1 "tongan.dev/proto/gen/tongan/outreach/v1"
 	reportingv1 "tongan.dev/proto/gen/tongan/reporting/v1"
 )
@@ -33,21 +32,10 @@ const (
 
 // decide is the decision about every event: which rows it gives beside its journal row. It returns false where none was made.
 func (b *builder) decide(event decider.Event) bool {
-	if b.decideChild(event) {
+	if b.decideChild(event) || b.decideContact(event) || b.decideShift(event) || b.decideCase(event) {
 		return true
 	}
 	switch e := event.(type) {
-	case *intakev1.HotlineContactReceived:
-		b.contact(e)
-	case *intakev1.CaseOpened:
-		b.caseOpened(e)
-	case *intakev1.CaseFlaggedSpecial:
-		b.caseFlagged(e)
-	case *intakev1.FollowUpRecorded:
-		b.caseFollowedUp(e)
-	case *intakev1.CaseClosed:
-		b.caseClosed(e)
-
 	case *healthcheckv1.CheckRoundOpened:
 		b.roundOpened(e)
 	case *healthcheckv1.HealthCheckRecorded:
@@ -86,15 +74,6 @@ func (b *builder) decide(event decider.Event) bool {
 		return false
 	}
 	return true
-}
-
-func (b *builder) contact(e *intakev1.HotlineContactReceived) {
-	b.code(e.GetContactType()) // a kind this build does not know might count either way
-	if e.GetContactType() == intakev1.ContactType_CONTACT_TYPE_NON_COUNSELLING {
-		b.fact(hotlineNonCounselling, 1, b.dims())
-		return
-	}
-	b.fact(hotlineContacts, 1, b.dims())
 }
 
 // child is a child's id, category and district as an event states them.

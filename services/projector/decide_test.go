@@ -54,7 +54,10 @@ func fill(m protoreflect.Message) {
 		switch {
 		case f.IsList() && f.Kind() == protoreflect.MessageKind:
 			fill(m.Mutable(f).List().AppendMutable().Message())
-		case f.IsList():
+		case f.IsList() && f.Kind() == protoreflect.EnumKind:
+			m.Mutable(f).List().Append(protoreflect.ValueOfEnum(1))
+		case f.IsList() && f.Kind() == protoreflect.StringKind:
+			m.Mutable(f).List().Append(protoreflect.ValueOfString("x1"))
 		case f.Kind() == protoreflect.MessageKind:
 			fill(m.Mutable(f).Message())
 		case f.Kind() == protoreflect.EnumKind:
@@ -67,6 +70,8 @@ func fill(m protoreflect.Message) {
 			m.Set(f, protoreflect.ValueOfBool(true))
 		case f.Kind() == protoreflect.Int32Kind:
 			m.Set(f, protoreflect.ValueOfInt32(3))
+		case f.Kind() == protoreflect.Uint32Kind:
+			m.Set(f, protoreflect.ValueOfUint32(3))
 		}
 	}
 }

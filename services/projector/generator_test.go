@@ -62,7 +62,7 @@ func (g *generator) streams(n int) []stored {
 	var out []stored
 	for range n {
 		out = append(out,
-			g.pick(subject.Intake, "case", g.child, g.moved, g.contact, g.opened, g.followUp, g.closed),
+			g.pick(subject.Intake, "case", g.child, g.moved, g.contact, g.classified, g.opened, g.assessed, g.followUp, g.closed, g.missed, g.shift),
 			g.pick(subject.HealthCheck, "round", g.round, g.check, g.check),
 			g.pick(subject.Outreach, "log", g.visit, g.visit, g.void, g.queued, g.accepted, g.received, g.begun),
 			g.pick(subject.Reporting, "bulletin", g.figure),
@@ -83,6 +83,33 @@ func (g *generator) contact() decider.Event {
 	return &intakev1.HotlineContactReceived{
 		Provenance: g.provenance(), ContactId: g.id("h"), Channel: 1, ContactType: intakev1.ContactType(1 + g.IntN(3)),
 	}
+}
+
+func (g *generator) classified() decider.Event {
+	return &intakev1.HotlineContactClassified{
+		Provenance: g.provenance(), ContactId: g.id("h"), ContactType: intakev1.ContactType(1 + g.IntN(3)), PreviousContactType: intakev1.ContactType(g.IntN(4)),
+		Reasons: []intakev1.ContactReason{1, 5}, Urgency: 2, Channel: 1, AdmCode: g.district(), CountsOn: "2020-01-29", ContactOrg: "o8",
+	}
+}
+
+func (g *generator) deadline() *intakev1.Deadline {
+	return &intakev1.Deadline{DeadlineId: g.id("d"), Kind: intakev1.DeadlineKind(1 + g.IntN(5)), DueAt: timestamppb.New(opening), Armed: g.IntN(2) == 0}
+}
+
+func (g *generator) assessed() decider.Event {
+	return &intakev1.AssessmentCompleted{
+		Provenance: g.provenance(), CaseId: g.id("x"), ChildId: g.id("c"), Category: g.category(), AdmCode: g.district(), WorkerId: "w1", AssessmentId: g.id("a"),
+		RiskLevel: intakev1.RiskLevel(1 + g.IntN(4)), RiskReason: "NEGLECT", DeadlinesSet: []*intakev1.Deadline{g.deadline(), g.deadline()},
+		DeadlinesMet: []*intakev1.Deadline{g.deadline()},
+	}
+}
+
+func (g *generator) missed() decider.Event {
+	return &intakev1.DeadlineMissed{Provenance: g.provenance(), Deadline: g.deadline(), ContactId: g.id("h")}
+}
+
+func (g *generator) shift() decider.Event {
+	return &intakev1.ShiftEnded{Provenance: g.provenance(), LineId: "l1", ShiftId: g.id("s"), OperatorId: "w1", StartedAt: timestamppb.New(opening)}
 }
 
 func (g *generator) opened() decider.Event {

@@ -101,12 +101,7 @@ func (b *builder) delivery(e interface {
 }
 
 func (b *builder) supportRequested(e *outreachv1.ServiceSupportRequested) {
-	row := supportRow{State: "REQUESTED"}
-	if e.GetDueAt() != nil {
-		due := b.instant(e.GetDueAt())
-		row.DueAt = &due
-	}
-	b.support(e, row, "")
+	b.support(e, supportRow{State: "REQUESTED", DueAt: b.instantOf(e.GetDueAt())}, "")
 }
 
 // support adds the row of a support's event, and counts it for the indicator, if there is one.

@@ -20,7 +20,7 @@ import (
 
 // Version is the version of the projection: which rows an event gives. The tables of a version from extends on are filled up where they
 // are; those of any other belong to another generation.
-const Version = 2
+const Version = 3
 
 // extends is the earliest version all of whose rows this one writes again under the same keys, the same or with more in them. What its
 // journal says does not count; until the streams are read again its rows stand, so no figure falls meanwhile.

@@ -1,13 +1,12 @@
 package projector
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/google/go-cmp/cmp"
 
 	"tongan.dev/pkg/chengine"
@@ -137,75 +136,14 @@ func (r registry) testSplit(t *testing.T) {
 	}
 }
 
-// Tables that version 1 has filled are filled up where they are: nothing is read less than before, and the new table is whole.
-func TestTablesOfTheVersionBeforeAreFilledUp(t *testing.T) {
-	t.Parallel()
-	e, js := engine(t), natstest.Bus(t)
-	conn := chtest.Conn(t, e, UserProjector)
-	publish(t, js, newGenerator(3).streams(20)...)
-	publish(t, js, registryStory()...)
-	first := run(t, js, conn, Config{})
-	wait(t, js, conn)
-	if err := first.end(); err != nil {
-		t.Fatal(err)
-	}
-	want := dump(t, conn)
-	asVersionOne(t, e)
-	total := tallies(t, chtest.Conn(t, e, UserAnalystCity))
-
-	stop := errors.New("killed before the journal")
-	killed := run(t, js, conn, Config{Hook: func(_, step string) error {
-		if step == "journal" {
-			return stop
-		}
-		return nil
-	}})
-	if err := killed.ends(t); !errors.Is(err, stop) {
-		t.Fatalf("ended with %v", err)
-	}
-	if diff := cmp.Diff(total, tallies(t, chtest.Conn(t, e, UserAnalystCity))); diff != "" {
-		t.Errorf("in between: %s", diff)
-	}
-	second := run(t, js, conn, Config{})
-	wait(t, js, conn)
-	if err := second.end(); err != nil {
-		t.Fatal(err)
-	}
-	got := dump(t, conn)
-	if len(got["projection"]) != 2*len(want["projection"]) {
-		t.Errorf("projection holds %q", got["projection"])
-	}
-	delete(got, "projection")
-	delete(want, "projection")
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-}
-
-// asVersionOne makes the tables as version 1 had left them.
-func asVersionOne(t *testing.T, e *chengine.Engine) {
-	t.Helper()
-	janitor, conn := chtest.Conn(t, e, "janitor"), chtest.Conn(t, e, UserProjector)
-	chtest.Exec(t, janitor, "TRUNCATE TABLE "+BaseDatabase+".child_events")
-	const known = "* EXCEPT (child_events_rows, projection_version)"
-	chtest.Exec(t, conn, "INSERT INTO "+journal+" ("+known+") SELECT "+known+" FROM "+journal+" FINAL")
-	chtest.Exec(t, janitor, "ALTER TABLE "+journal+" DELETE WHERE projection_version = 2 SETTINGS mutations_sync = 2")
-	created := strs(t, conn, "SELECT concat(stream, ' ', toString(stream_created)) FROM "+projection+" FINAL")
-	chtest.Exec(t, janitor, "TRUNCATE TABLE "+projection)
-	for _, c := range created {
-		var stream string
-		var at int64
-		if _, err := fmt.Sscan(c, &stream, &at); err != nil {
-			t.Fatal(err)
-		}
-		chtest.Exec(t, conn, fmt.Sprintf("INSERT INTO %s VALUES ('%s', 1, %d)", projection, stream, at))
-	}
-}
-
-// A view gives what its columns say they are.
 func (r registry) testTypes(t *testing.T) {
-	for _, view := range []string{"children", "child_events", "category_memberships"} {
-		conn := chtest.Conn(t, r.engine, UserAnalystCity)
+	testTypesOf(t, chtest.Conn(t, r.engine, UserAnalystCity), "children", "child_events", "category_memberships")
+}
+
+// testTypesOf checks that views give what their columns say they are.
+func testTypesOf(t *testing.T, conn driver.Conn, views ...string) {
+	t.Helper()
+	for _, view := range views {
 		want := strs(t, conn, "SELECT concat(name, ' ', type) FROM system.columns WHERE database = 'tongan' AND table = $1 ORDER BY position", view)
 		var got []string
 		for _, column := range want {

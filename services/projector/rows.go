@@ -76,6 +76,9 @@ func (r *rows) counted(j journalRow) journalRow {
 	j.CheckRoundsRows = uint32(len(r.CheckRounds))
 	j.HealthChecksRows = uint32(len(r.HealthChecks))
 	j.ChildEventsRows = uint32(len(r.ChildEvents))
+	j.ContactEventsRows = uint32(len(r.ContactEvents))
+	j.ShiftsRows = uint32(len(r.Shifts))
+	j.DeadlinesRows = uint32(len(r.Deadlines))
 	return j
 }
 
@@ -90,13 +93,16 @@ func (r *rows) add(other rows) {
 	r.CheckRounds = append(r.CheckRounds, other.CheckRounds...)
 	r.HealthChecks = append(r.HealthChecks, other.HealthChecks...)
 	r.ChildEvents = append(r.ChildEvents, other.ChildEvents...)
+	r.ContactEvents = append(r.ContactEvents, other.ContactEvents...)
+	r.Shifts = append(r.Shifts, other.Shifts...)
+	r.Deadlines = append(r.Deadlines, other.Deadlines...)
 	r.Journal = append(r.Journal, other.Journal...)
 }
 
 // largest returns the number of rows in the table that has most of them.
 func (r *rows) largest() int {
 	return max(len(r.Facts), len(r.Visits), len(r.Reminders), len(r.Deliveries), len(r.Supports), len(r.Cases),
-		len(r.CheckRounds), len(r.HealthChecks), len(r.ChildEvents), len(r.Journal))
+		len(r.CheckRounds), len(r.HealthChecks), len(r.ChildEvents), len(r.ContactEvents), len(r.Shifts), len(r.Deadlines), len(r.Journal))
 }
 
 // builder gathers the rows of one event.
@@ -172,6 +178,15 @@ func (b *builder) instant(t *timestamppb.Timestamp) time.Time {
 	return at
 }
 
+// instantOf is instant for a column that may be NULL: an event need not say it.
+func (b *builder) instantOf(t *timestamppb.Timestamp) *time.Time {
+	if t == nil {
+		return nil
+	}
+	at := b.instant(t)
+	return &at
+}
+
 // day returns a day given as YYYY-MM-DD.
 func (b *builder) day(s string) time.Time {
 	d, err := time.Parse(time.DateOnly, s)
@@ -197,6 +212,15 @@ func (b *builder) code(e enum) string {
 		return ""
 	}
 	return name(e)
+}
+
+// codes returns the codes of several values of an enum.
+func codes[E enum](b *builder, values []E) []string {
+	out := make([]string, len(values))
+	for i, v := range values {
+		out[i] = b.code(v)
+	}
+	return out
 }
 
 func name(e enum) string {

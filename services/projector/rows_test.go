@@ -168,21 +168,10 @@ func outreachCases() map[string]rowCase {
 	}
 }
 
-func intakeCases() map[string]rowCase {
+// plainCases are the events that give their journal row only.
+func plainCases() map[string]rowCase {
 	p := provenance(at)
-	here := "adm_code=440703 credited_org=o1"
-	child, end := "case_id=x1 child_id=c1 category=LEFT_BEHIND adm_code=440781", " worker_id=w1"+common
-	special := strings.Replace(fact("special_cases", 1, "adm_code=440781 category=LEFT_BEHIND credited_org=o1"), "2020-01-28", "2020-01-30", 1)
 	return map[string]rowCase{
-		"contact by a child":     {&intakev1.HotlineContactReceived{Provenance: p, ContactType: intakev1.ContactType_CONTACT_TYPE_CHILD}, lines(fact("hotline_contacts", 1, here))},
-		"contact about a child":  {&intakev1.HotlineContactReceived{Provenance: p, ContactType: intakev1.ContactType_CONTACT_TYPE_ABOUT_CHILD}, lines(fact("hotline_contacts", 1, here))},
-		"contact, wrong number":  {&intakev1.HotlineContactReceived{Provenance: p, ContactType: intakev1.ContactType_CONTACT_TYPE_NON_COUNSELLING}, lines(fact("hotline_non_counselling", 1, here))},
-		"case opened":            {&intakev1.CaseOpened{Provenance: p, CaseId: "x1", ChildId: "c1", Category: leftBehind, GapCause: 3, ContactId: "h1"}, lines(fact("cases_opened", 1, "adm_code=440703 category=LEFT_BEHIND credited_org=o1"), "cases state=OPENED case_id=x1 child_id=c1 category=LEFT_BEHIND adm_code=440703 gap_cause=QUARANTINED contact_id=h1"+end)},
-		"flagged, counts":        {&intakev1.CaseFlaggedSpecial{Provenance: p, CaseId: "x1", ChildId: "c1", Category: leftBehind, AdmCode: "440781", CountsSpecial: true, CountsOn: "2020-01-30"}, lines(special, "cases state=FLAGGED_SPECIAL "+child+" counts_special=true"+end)},
-		"flagged, does not":      {&intakev1.CaseFlaggedSpecial{Provenance: p, CaseId: "x1", ChildId: "c1", Category: leftBehind, AdmCode: "440781"}, lines("cases state=FLAGGED_SPECIAL " + child + end)},
-		"followed up, counts":    {&intakev1.FollowUpRecorded{Provenance: p, CaseId: "x1", ChildId: "c1", Category: leftBehind, AdmCode: "440781", FollowUpId: "f1", Channel: 2, CountsSpecial: true, CountsOn: "2020-01-30"}, lines(special, "cases state=FOLLOWED_UP "+child+" follow_up_id=f1 channel=ONLINE counts_special=true"+end)},
-		"followed up, does not":  {&intakev1.FollowUpRecorded{Provenance: p, CaseId: "x1", ChildId: "c1", Category: leftBehind, AdmCode: "440781", FollowUpId: "f1", Channel: 2}, lines("cases state=FOLLOWED_UP " + child + " follow_up_id=f1 channel=ONLINE" + end)},
-		"case closed":            {&intakev1.CaseClosed{Provenance: p, CaseId: "x1", ChildId: "c1", Category: leftBehind, AdmCode: "440781", CloseReason: 1, Special: true}, lines("cases state=CLOSED " + child + " close_reason=NEED_MET special=true" + end)},
 		"bulletin published":     {&reportingv1.FigurePublished{Provenance: p}, nil},
 		"institution registered": {&healthcheckv1.InstitutionRegistered{Provenance: p}, nil},
 		"closure regime started": {&healthcheckv1.ClosureRegimeStarted{Provenance: p}, nil},
@@ -216,7 +205,7 @@ func healthCheckCases() map[string]rowCase {
 func TestRowsOfEveryEvent(t *testing.T) {
 	t.Parallel()
 	tested := make(map[protoreflect.FullName]bool)
-	for _, cases := range []map[string]rowCase{intakeCases(), childCases(), healthCheckCases(), outreachCases(), visitCases()} {
+	for _, cases := range []map[string]rowCase{plainCases(), caseCases(), contactCases(), shiftCases(), childCases(), healthCheckCases(), outreachCases(), visitCases()} {
 		for name, c := range cases {
 			typeName := c.event.ProtoReflect().Descriptor().FullName()
 			tested[typeName] = true
@@ -251,7 +240,10 @@ func testJournalRow(t *testing.T, r rows, typeName string) {
 		j.Aggregate != "agg" || j.AggregateID != "a1" || j.Type != typeName || j.PerformedBy != "w1" || j.SourceChannel != "DESK" || j.Size == 0 || j.Version != Version {
 		t.Errorf("journal row %+v", j)
 	}
-	counts := []uint32{j.FactsRows, j.VisitsRows, j.RemindersRows, j.DeliveriesRows, j.SupportsRows, j.CasesRows, j.CheckRoundsRows, j.HealthChecksRows, j.ChildEventsRows, 1}
+	counts := []uint32{
+		j.FactsRows, j.VisitsRows, j.RemindersRows, j.DeliveriesRows, j.SupportsRows, j.CasesRows, j.CheckRoundsRows, j.HealthChecksRows, j.ChildEventsRows,
+		j.ContactEventsRows, j.ShiftsRows, j.DeadlinesRows, 1,
+	}
 	for i, table := range r.inserts() {
 		if int(counts[i]) != table.rows.Len() {
 			t.Errorf("the journal says %d rows of %s, there are %d", counts[i], table.name, table.rows.Len())
@@ -278,7 +270,7 @@ func TestMessagesThatAreNoEvents(t *testing.T) {
 	}
 	event := func(e decider.Event) message { return with(func(m *message) { m.envelope.Event = e }) }
 	poison := func(class string) string {
-		return fmt.Sprintf("journal kind=poison size=%d poison=%s projection_version=2", sound.size, class)
+		return fmt.Sprintf("journal kind=poison size=%d poison=%s projection_version=3", sound.size, class)
 	}
 	noDay := visited(1, 1).(*outreachv1.VisitRecorded)
 	noDay.VisitedOn = "28.1.2020"
@@ -289,7 +281,7 @@ func TestMessagesThatAreNoEvents(t *testing.T) {
 		"header":      {with(func(m *message) { m.err = fmt.Errorf("%w: x", eventlog.ErrHeader) }), poison("HEADER")},
 		"checksum":    {with(func(m *message) { m.err = eventlog.ErrChecksum }), poison("CHECKSUM")},
 		"decode":      {with(func(m *message) { m.err = eventlog.ErrDecode }), poison("DECODE")},
-		"gap":         {message{stream: "TONGAN_INTAKE", sequence: 7, err: errGap}, "journal kind=gap projection_version=2"},
+		"gap":         {message{stream: "TONGAN_INTAKE", sequence: 7, err: errGap}, "journal kind=gap projection_version=3"},
 		"no time":     {event(&intakev1.CaseOpened{Provenance: &eventv1.Provenance{CommandId: "k"}}), poison("DECODE")},
 		"year 9999":   {event(&intakev1.CaseOpened{Provenance: provenance(time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC))}), poison("DECODE")},
 		"not a day":   {event(noDay), poison("DECODE")},

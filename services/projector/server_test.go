@@ -95,10 +95,10 @@ func TestServerTakesTheFiles(t *testing.T) {
 		UNION ALL SELECT 'profiles', countIf(name LIKE 'tongan_%'), count() FROM system.settings_profiles
 		UNION ALL SELECT name, 1, 1 FROM system.merge_tree_settings WHERE name LIKE 'fsync%' AND value = '1')
 		ORDER BY ALL`)
-	want := `analyst_440703	13	13
-analyst_440704	13	13
-analyst_440705	13	13
-filtered views	12	7
+	want := `analyst_440703	25	25
+analyst_440704	25	25
+analyst_440705	25	25
+filtered views	24	7
 fsync_after_insert	1	1
 fsync_part_directory	1	1
 other filters	0	0
