@@ -53,6 +53,9 @@ func (f File) Rotate(ctx context.Context, js jetstream.JetStream, r *Rotation) e
 	if r.box, err = NewBox(ctx, js, &Master{}); err != nil {
 		return err
 	}
+	if r.box.keys.CachedInfo().Config.MaxMsgsPerSubject == 1 { // what is replaced would be dropped and not overwritten
+		return fmt.Errorf("stream %s is one of an earlier release: run `tongan migrate` first", subject.StreamKeys)
+	}
 	r.Begun, r.Before = len(versions) == 1, numbers(versions)
 	r.use(versions)
 	if r.Begun {
@@ -139,7 +142,7 @@ func (r *Rotation) pass(ctx context.Context) (settled bool, err error) {
 		r.Progress(done, max(done, int(info.State.Msgs)))
 	}
 	if len(broken) > 0 {
-		return false, fmt.Errorf("stream %s: %d keys: %w under the versions of the master key file: is it the right one? No version was removed from it",
+		return false, fmt.Errorf("stream %s: %d keys: %w under the versions of the master key file: is it the right one?",
 			subject.StreamKeys, len(broken), ErrBroken)
 	}
 	return settled, nil
@@ -169,7 +172,7 @@ func (r *Rotation) settleOne(ctx context.Context, m *message) (same bool, err er
 	if err != nil {
 		return false, fmt.Errorf("wrap key: %w: %w", eventlog.ErrUnavailable, err)
 	}
-	r.Wrapped++
+	r.Wrapped++ // the next pass would erase it too, but until then the stream would be twice as large
 	return false, r.erase(ctx, m.Seq)
 }
 
