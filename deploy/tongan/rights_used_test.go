@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -207,12 +209,14 @@ func TestEveryRightIsNeededAndNoneIsMissing(t *testing.T) {
 	keys := newKeys(t, dir)
 	l := newLedger(keys)
 	b := guard(t, keys, access.Users(), l)
+	earlierKeyStream(t, b, keys)
 	s := startAt(t, dir, b.ClientURL())
 	conns := people(t, s.operator(t))
 	if err := compare(sendAll(t, conns), source); err != nil {
 		t.Error(err)
 	}
 	s.beside(t, conns)
+	s.rotate(t, conns)
 	operator, err := s.operator(t).connect()
 	if err != nil {
 		t.Fatal(err)
@@ -258,6 +262,50 @@ func startAt(t *testing.T, dir, natsURL string) *standalone {
 	})
 	natstest.Eventually(t, time.Minute, "everything is up", func() bool { return strings.Contains(s.logs.String(), "Tongan is up") })
 	return s
+}
+
+// earlierKeyStream creates the key stream as an earlier release did.
+func earlierKeyStream(t *testing.T, b *server.Server, keys *serviceKeys) {
+	t.Helper()
+	js := natstest.Connect(t, b.ClientURL(), keys.users[access.Migration].ServiceOptions(access.Migration)...)
+	defer js.Conn().Close()
+	for _, c := range eventlog.Streams(eventlog.StreamOptions{MaxBytes: 1 << 30}) {
+		if c.Name == subject.StreamKeys {
+			c.MaxMsgsPerSubject = 1
+			if _, err := js.CreateStream(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// rotate rotates the master key while everything runs; children's details open after that as before, without a restart.
+func (s *standalone) rotate(t *testing.T, conns map[string]*nats.Conn) {
+	t.Helper()
+	out, errs, err := run(t, nil, binary, "keys", "rotate", "--nats-url", s.natsURL, "--master-key", filepath.Join(s.dir, "master.key"),
+		"--credentials", filepath.Join(s.dir, "credentials", "services", access.Keykeeper+".nk"))
+	if err != nil {
+		t.Fatalf("keys rotate: %v\n%s", err, errs)
+	}
+	said := regexp.MustCompile(`^a version was added\n +[1-9][0-9]* keys wrapped again\n +1 destroyed ones passed over\nversions of the master key: 1 before, 2 now\n$`)
+	if !said.MatchString(out) || strings.Contains(out+errs, "child-") {
+		t.Errorf("it said %q, and %q beside", out, errs)
+	}
+	var shown int
+	for _, step := range scenario.Steps(scenario.DefaultSeed) {
+		c, is := step.Command.(*intakev1.RegisterChild)
+		if !is || shown == 5 {
+			continue
+		}
+		child := &intakev1.Child{}
+		err := insist(t.Context(), conns[scenario.EnteredBy(step)], intake.ChildSubject, &intakev1.GetChild{ChildId: c.GetChildId(), Reason: "FOLLOW_UP"}, child)
+		if err == nil && child.GetDetails().GetName() != "" {
+			shown++
+		}
+	}
+	if shown < 5 {
+		t.Errorf("the details of %d children are shown after the rotation", shown)
+	}
 }
 
 // beside does what the scenario does not: it issues a bulletin twice, looks at a child and forgets it, and has somebody refused by each service.

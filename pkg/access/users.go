@@ -21,6 +21,8 @@ type User struct {
 const (
 	// Migration creates the streams; no other user may create, change or delete one.
 	Migration = "migration"
+	// Keykeeper wraps the keys of children under another version of the master key.
+	Keykeeper = "keykeeper"
 	// System is the audit service's user in the system account, see [SystemUser].
 	System = "system"
 	// Projector is the service that copies events into ClickHouse; it owns no stream.
@@ -58,9 +60,20 @@ func Users() []User {
 			subject.API("CONSUMER.CREATE", subject.Stream(subject.Audit), "*"), // to read the trail; it reads on as it does about callers
 		})),
 		{
-			Name:      Migration,
-			Publish:   []string{subject.API("STREAM.INFO", "*"), subject.API("STREAM.CREATE", "*"), subject.Health("*")},
+			Name: Migration,
+			Publish: []string{
+				subject.API("STREAM.INFO", "*"), subject.API("STREAM.CREATE", "*"), subject.Health("*"),
+				subject.API("STREAM.UPDATE", subject.StreamKeys), // that of an earlier release
+			},
 			Subscribe: []string{subject.Inbox(Migration) + ".>"},
+		},
+		{
+			Name: Keykeeper,
+			Publish: []string{
+				subject.Key("*"), subject.API("STREAM.INFO", subject.StreamKeys), subject.API("STREAM.MSG.GET", subject.StreamKeys),
+				subject.API("STREAM.MSG.DELETE", subject.StreamKeys),
+			},
+			Subscribe: []string{subject.Inbox(Keykeeper) + ".>"},
 		},
 	}
 }

@@ -208,6 +208,45 @@ func TestMigrateTwiceAndDrift(t *testing.T) {
 	}
 }
 
+// The key stream of an earlier release is given the one property that it lacks, unless it differs in others too.
+func TestMigrateMendsTheKeyStreamOfAnEarlierRelease(t *testing.T) {
+	t.Parallel()
+	js := natstest.Connect(t, natstest.Run(t).ClientURL())
+	o := eventlog.StreamOptions{MaxBytes: natstest.MaxStore / 4}
+	for _, c := range eventlog.Streams(o) {
+		if c.Name == subject.StreamKeys {
+			c.MaxMsgsPerSubject, c.MaxAge, c.MaxBytes = 1, time.Hour, 1<<20
+			if _, err := js.CreateStream(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	config := func() jetstream.StreamConfig {
+		s, err := js.Stream(t.Context(), subject.StreamKeys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.CachedInfo().Config
+	}
+	if err := eventlog.Migrate(t.Context(), js, o); err == nil || err.Error() != "stream TONGAN_KEYS: is not as declared: max_age" {
+		t.Errorf("other drift is reported as %v", err)
+	}
+	before := config()
+	if before.MaxMsgsPerSubject != 1 {
+		t.Errorf("it was changed although it differs in more")
+	}
+	before.MaxAge = 0
+	if _, err := js.UpdateStream(t.Context(), before); err != nil {
+		t.Fatal(err)
+	}
+	if err := eventlog.Migrate(t.Context(), js, o); err != nil {
+		t.Fatal(err)
+	}
+	if after := config(); after.MaxMsgsPerSubject != 2 || after.MaxBytes != 1<<20 {
+		t.Errorf("it holds %d messages of a subject and %d bytes", after.MaxMsgsPerSubject, after.MaxBytes)
+	}
+}
+
 // Two messages for one aggregate inside one atomic batch, both with the same expectation, are both stored: the reason why a process has
 // one append at a time under way for an aggregate. This pins the server's behaviour (2.15).
 func TestServerStoresTwoEqualExpectationsInOneBatch(t *testing.T) {

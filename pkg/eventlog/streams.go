@@ -41,7 +41,7 @@ func Streams(o StreamOptions) []jetstream.StreamConfig {
 		eventStream(o, subject.Reporting, shareReporting),
 		eventStream(o, subject.Audit, shareAudit),
 		stream(o, subject.StreamDead, subject.AllDead, shareDead),
-		erasableStream(o, subject.StreamKeys, subject.AllKeys, shareKeys),
+		keyStream(o),
 		erasableStream(o, subject.StreamIndex, subject.AllIndex, shareIndex),
 		timerStream(o),
 	}
@@ -88,21 +88,41 @@ func timerStream(o StreamOptions) jetstream.StreamConfig {
 	return s
 }
 
+// keyStream holds a key twice while it is wrapped again: what is replaced must still be there to be overwritten.
+func keyStream(o StreamOptions) jetstream.StreamConfig {
+	s := erasableStream(o, subject.StreamKeys, subject.AllKeys, shareKeys)
+	s.MaxMsgsPerSubject = 2
+	return s
+}
+
 // Migrate creates the streams that do not exist yet. One that exists with other properties than declared is an error that names them;
-// its size is left as it is.
+// its size is left as it is. The key stream of an earlier release, which differs in one property, is given that one.
 func Migrate(ctx context.Context, js jetstream.JetStream, o StreamOptions) error {
 	for _, want := range Streams(o) {
 		have, err := js.Stream(ctx, want.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			_, err = js.CreateStream(ctx, want)
 		} else if err == nil {
-			err = drift(want, have.CachedInfo().Config)
+			err = agree(ctx, js, want, have.CachedInfo().Config)
 		}
 		if err != nil {
 			return fmt.Errorf("stream %s: %w", want.Name, err)
 		}
 	}
 	return nil
+}
+
+// agree checks that a stream is as declared. The key stream held one message for each key before keys could be wrapped again.
+func agree(ctx context.Context, js jetstream.JetStream, want, have jetstream.StreamConfig) error {
+	earlier := want.Name == subject.StreamKeys && have.MaxMsgsPerSubject == 1
+	if earlier {
+		have.MaxMsgsPerSubject = want.MaxMsgsPerSubject
+	}
+	err := drift(want, have)
+	if err == nil && earlier {
+		_, err = js.UpdateStream(ctx, have)
+	}
+	return err
 }
 
 // Created returns when the stream of a service was created, in nanoseconds since the Unix epoch; it tells a stream from one

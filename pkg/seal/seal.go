@@ -111,19 +111,23 @@ func (b *Box) rawKey(ctx context.Context, id string, create bool) ([]byte, error
 	for wait := time.Millisecond; ; wait *= 2 {
 		wrapped, err := b.load(ctx, id)
 		if err == nil {
-			return b.unwrap(wrapped)
+			var key []byte
+			if key, err = b.unwrap(wrapped); !errors.Is(err, errNoVersion) || wait > time.Second {
+				return key, err
+			}
+		} else {
+			if !errors.Is(err, ErrNoKey) || !create {
+				return nil, err
+			}
+			key, err := b.create(ctx, id)
+			if err == nil {
+				return key, nil
+			}
+			if !exists(err) {
+				return nil, fmt.Errorf("make key: %w: %w", eventlog.ErrUnavailable, err)
+			}
 		}
-		if !errors.Is(err, ErrNoKey) || !create {
-			return nil, err
-		}
-		key, err := b.create(ctx, id)
-		if err == nil {
-			return key, nil
-		}
-		if !exists(err) {
-			return nil, fmt.Errorf("make key: %w: %w", eventlog.ErrUnavailable, err)
-		}
-		select { // somebody else made it: read it, from a follower that may lag behind
+		select { // somebody else made it, or wrapped it again: read it, from a follower that may lag behind
 		case <-ctx.Done():
 			return nil, fmt.Errorf("load key: %w: %w", eventlog.ErrUnavailable, ctx.Err())
 		case <-time.After(wait):
@@ -169,12 +173,14 @@ func (b *Box) Destroy(ctx context.Context, keyID string) error {
 }
 
 func (b *Box) destroy(ctx context.Context, keyID string) error {
-	m, err := b.keys.GetLastMsgForSubject(ctx, subject.Key(keyID))
-	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound):
-	case err != nil:
-		return err
-	default:
+	for { // while it is wrapped again there are two of it
+		m, err := b.keys.GetLastMsgForSubject(ctx, subject.Key(keyID))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			break
+		}
+		if err != nil {
+			return err
+		}
 		found := &eventv1.WrappedKey{}
 		if proto.Unmarshal(m.Data, found) == nil && len(found.GetCiphertext()) == 0 {
 			return nil
@@ -191,29 +197,53 @@ func (b *Box) destroy(ctx context.Context, keyID string) error {
 	return err
 }
 
+// create makes a key. It counts once it is stored under the version that wraps: of one under an earlier version a rotation that began in
+// between may know nothing, and what unwraps it may be gone soon.
 func (b *Box) create(ctx context.Context, id string) ([]byte, error) {
 	key := make([]byte, keySize)
 	_, _ = rand.Read(key) // never fails
+	v, err := b.master.newest()
+	for last := uint64(0); err == nil; {
+		if last, err = b.put(ctx, id, key, v, last); err != nil {
+			break
+		}
+		wrapped := v.number
+		if v, err = b.master.newest(); err == nil && v.number == wrapped {
+			return key, nil
+		}
+	}
+	return nil, err
+}
+
+// put wraps a key and stores it, if the last message in its place is the one with this sequence; 0 stands for none.
+func (b *Box) put(ctx context.Context, id string, key []byte, v version, last uint64) (uint64, error) {
 	w := &eventv1.WrappedKey{
 		KeyId:         id,
-		MasterVersion: masterVersion,
+		MasterVersion: v.number,
 		Algorithm:     eventv1.SealAlgorithm_SEAL_ALGORITHM_AES_256_GCM,
-		Nonce:         newNonce(b.master.aead),
+		Nonce:         newNonce(v.aead),
 	}
-	w.Ciphertext = b.master.aead.Seal(nil, w.GetNonce(), key, wrapAdditional(w))
+	w.Ciphertext = v.aead.Seal(nil, w.GetNonce(), key, wrapAdditional(w))
 	payload, err := proto.Marshal(w)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	_, err = b.js.Publish(ctx, subject.Key(id), payload, jetstream.WithExpectLastSequencePerSubject(0))
-	return key, err
+	ack, err := b.js.Publish(ctx, subject.Key(id), payload, jetstream.WithExpectLastSequencePerSubject(last))
+	if err != nil {
+		return 0, err
+	}
+	return ack.Sequence, nil
 }
 
 func (b *Box) unwrap(w *eventv1.WrappedKey) ([]byte, error) {
-	if w.GetMasterVersion() != masterVersion || len(w.GetNonce()) != b.master.aead.NonceSize() {
+	v, err := b.master.numbered(w.GetMasterVersion())
+	if err != nil {
+		return nil, err
+	}
+	if len(w.GetNonce()) != v.aead.NonceSize() {
 		return nil, ErrBroken
 	}
-	key, err := b.master.aead.Open(nil, w.GetNonce(), w.GetCiphertext(), wrapAdditional(w))
+	key, err := v.aead.Open(nil, w.GetNonce(), w.GetCiphertext(), wrapAdditional(w))
 	if err != nil {
 		return nil, ErrBroken
 	}

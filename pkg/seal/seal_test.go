@@ -147,11 +147,34 @@ func TestMasterKeyFile(t *testing.T) {
 	if _, err := seal.LoadMaster(path); err == nil || !strings.Contains(err.Error(), "must be 600") {
 		t.Fatalf("a file that others may read: %v", err)
 	}
-	if err := os.WriteFile(path, []byte("short"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_ = os.Chmod(path, 0o600)
-	if _, err := seal.LoadMaster(path); err == nil || strings.Contains(err.Error(), "short") {
-		t.Fatalf("a file that is no key: %v", err)
+}
+
+// A file that is not as it must be is refused by its name and the rule; nothing that stands in it is repeated.
+func TestWhichMasterKeyFilesAreRefused(t *testing.T) {
+	t.Parallel()
+	const k1, k2 = "bWFzdGVyLWtleS1maWxlLWZvci10ZXN0cy1udW1iZXI=", "bWFzdGVyLWtleS1maWxlLWZvci10ZXN0cy1udW1iZXM="
+	const form = ": is not tongan-master-key:<version>:<32 bytes in base64>"
+	path := filepath.Join(t.TempDir(), "master.key")
+	for text, rule := range map[string]string{
+		"":                                      "line 1" + form,
+		"short":                                 "line 1" + form,
+		"tongan-master-key:1:" + k1[:20] + "\n": "line 1" + form,
+		"tongan-master-key:one:" + k1 + "\n":    "line 1" + form,
+		"tongan-master-key:" + k1 + "\n":        "line 1" + form,
+		"tongan-master-key:1:" + k1 + "\n" + k2 + "\n":                        "line 2" + form,
+		"tongan-master-key:1:" + k1 + "\n\ntongan-master-key:2:" + k2:         "line 2" + form,
+		"tongan-master-key:0:" + k1 + "\n":                                    "line 1: the version must be 1 or more",
+		"tongan-master-key:2:" + k1 + "\ntongan-master-key:2:" + k2 + "\n":    "line 2: the version must not be there twice",
+		"tongan-master-key:4294967297:" + k1 + "\n":                           "line 1" + form,
+		"tongan-master-key:1:" + k1 + "\ntongan-master-key:2:" + k2 + "\n":    "",
+		"tongan-master-key:12:" + k1 + "\r\ntongan-master-key:7:" + k2 + "\n": "",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := seal.LoadMaster(path)
+		if rule == "" && err != nil || rule != "" && (err == nil || err.Error() != "master key "+path+": "+rule) {
+			t.Errorf("%q: %v, want %q", text, err, rule)
+		}
 	}
 }
