@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/decider"
@@ -333,6 +334,7 @@ func (s *standalone) beside(t *testing.T, conns map[string]*nats.Conn) {
 	if err := insist(t.Context(), conns[scenario.EnteredBy(child)], intake.ChildSubject, look, &intakev1.Child{}); err != nil {
 		t.Fatal(err)
 	}
+	s.missCallBack(t, conns)
 	forget := &intakev1.ForgetChild{Provenance: provenance("440700"), ChildId: look.GetChildId(), Basis: "RETENTION_ENDED"}
 	if err := insist(t.Context(), leader, "tongan.cmd.intake.child.forget", forget, newReply()); err != nil {
 		t.Fatal(err)
@@ -351,10 +353,32 @@ func (s *standalone) beside(t *testing.T, conns map[string]*nats.Conn) {
 	}
 }
 
+// missCallBack promises a call and lets the time pass.
+func (s *standalone) missCallBack(t *testing.T, conns map[string]*nats.Conn) {
+	t.Helper()
+	received := provenance("440703")
+	received.OccurredAt = timestamppb.New(time.Now().Add(-time.Second))
+	promised := provenance("440703")
+	for _, step := range []struct {
+		verb    string
+		command proto.Message
+	}{
+		{"receive", &intakev1.ReceiveHotlineContact{Provenance: received, ContactId: "called", Channel: 1, RangAt: received.GetOccurredAt(), AnsweredAt: received.GetOccurredAt()}},
+		{"promise-call-back", &intakev1.PromiseCallBack{Provenance: promised, ContactId: "called", DueAt: timestamppb.New(time.Now().Add(time.Second))}},
+	} {
+		if err := insist(t.Context(), conns["h-1"], "tongan.cmd.intake.contact."+step.verb, step.command, newReply()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // disturb puts damaged events where two read each, and ends the connection of every service.
 func disturb(t *testing.T, b *server.Server, injects *trial) {
 	t.Helper()
-	for _, subj := range []string{"tongan.evt.outreach.reminder.damaged.reminders-queued", "tongan.evt.intake.child.damaged.child-forgotten"} {
+	for _, subj := range []string{
+		"tongan.evt.outreach.reminder.damaged.reminders-queued", "tongan.evt.intake.child.damaged.child-forgotten",
+		"tongan.evt.intake.case.damaged.case-reviewed", "tongan.evt.outreach.support.damaged.service-support-begun", "tongan.timer.due.intake.damaged",
+	} {
 		if err := injects.Publish(subj, []byte("neither this nor that")); err != nil {
 			t.Fatal(err)
 		}

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -19,6 +18,9 @@ import (
 
 // maxTries is how often an event is handed to a handler that fails before it is put aside.
 const maxTries = 10
+
+// quietTries is how often an event may fail before it is a warning: by then a second has passed.
+const quietTries = 5
 
 // Config says what a reaction reads.
 type Config struct {
@@ -140,9 +142,7 @@ func (r *reaction) read(ctx context.Context, messages jetstream.MessagesContext)
 		}
 		r.wg.Go(func() {
 			defer func() { <-r.slots }()
-			if err := r.process(ctx, m); err != nil {
-				r.cfg.Log.Warn("event is delivered again", "consumer", r.cfg.Durable, "error", err)
-			}
+			r.process(ctx, m)
 		})
 	}
 }
@@ -156,12 +156,25 @@ type reaction struct {
 }
 
 // process handles one message and acknowledges it, last of all.
-func (r *reaction) process(ctx context.Context, m jetstream.Msg) error {
+func (r *reaction) process(ctx context.Context, m jetstream.Msg) {
 	meta, err := m.Metadata()
 	if err != nil {
-		return fmt.Errorf("metadata: %w", err)
+		r.cfg.Log.Error("message has no metadata", "consumer", r.cfg.Durable, "error", err)
+		return
 	}
-	err = r.handle(ctx, m, meta.Sequence.Stream)
+	err = r.answer(ctx, m, meta)
+	switch {
+	case err == nil:
+	case meta.NumDelivered < quietTries: // it may only have to wait for something else
+		r.cfg.Log.Debug("message is delivered again", "consumer", r.cfg.Durable, "sequence", meta.Sequence.Stream, "error", err)
+	default:
+		r.cfg.Log.Warn("message is delivered again", "consumer", r.cfg.Durable, "sequence", meta.Sequence.Stream, "tries", meta.NumDelivered, "error", err)
+	}
+}
+
+// answer hands one message to the handler and tells the bus what became of it.
+func (r *reaction) answer(ctx context.Context, m jetstream.Msg, meta *jetstream.MsgMetadata) error {
+	err := r.handle(ctx, m, meta.Sequence.Stream)
 	unreadable, is := errors.AsType[*Unreadable](err)
 	switch {
 	case err == nil:
@@ -178,7 +191,7 @@ func (r *reaction) process(ctx context.Context, m jetstream.Msg) error {
 // putAside keeps a reference to the message before it gives the message up.
 func (r *reaction) putAside(ctx context.Context, m jetstream.Msg, sequence uint64, cause error) error {
 	class := Class(cause)
-	r.cfg.Log.Error("event put aside", "consumer", r.cfg.Durable, "sequence", sequence, "class", class.String())
+	r.cfg.Log.Error("message put aside", "consumer", r.cfg.Durable, "sequence", sequence, "class", class.String())
 	err := DeadLetter(ctx, r.js, &eventv1.DeadLetter{
 		Stream: r.cfg.Stream, Sequence: sequence, Reader: r.cfg.Durable, Class: class, SizeBytes: uint64(len(m.Data())),
 	})
