@@ -1,6 +1,7 @@
 package services_test
 
 import (
+	"bytes"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -16,20 +17,24 @@ import (
 // named is a test as a README names it, and the row of a table if it is one; elsewhere is the folder, if it is another one, that follows.
 var (
 	named     = regexp.MustCompile("`(Test[A-Z]\\w*)(?:/([^`]+))?`")
-	elsewhere = regexp.MustCompile("^(?:(?:,| and) `Test[^`]+`)*\\s+in\\s+`((?:services|pkg|deploy)/[a-z/]+)`")
+	elsewhere = regexp.MustCompile("^(?:(?:,| and) `Test[^`]+`)*\\s+in\\s+`((?:services|pkg|deploy)(?:/[a-z/]+)?)`")
 )
+
+// mechanisms is the README of the packages that services share. It names the tests of decisions, not every test.
+const mechanisms = "../pkg/README.md"
 
 // ruleRow is a row of a README's table of rules.
 var ruleRow = regexp.MustCompile(`(?ms)^\| Rule \| Test that holds it \|\n\|[-|]+\|\n(.*?)\n\n`)
 
-// Every test that a README names exists in its folder or below, and every rule names one. A name after a slash is a text in the same file.
+// Every test that a README names exists in its folder or below, every rule names one, and every test of a service is named. A name after a slash is a text in
+// the same file.
 func TestEveryRuleNamesATestThatExists(t *testing.T) {
 	t.Parallel()
 	services, err := filepath.Glob("*/README.md")
 	if err != nil || len(services) < 5 {
 		t.Fatalf("only %d READMEs are found (%v)", len(services), err)
 	}
-	for _, readme := range append(services, "../pkg/README.md") {
+	for _, readme := range append(services, mechanisms) {
 		t.Run(filepath.ToSlash(readme), func(t *testing.T) {
 			t.Parallel()
 			read := make(map[string][]testFile)
@@ -55,6 +60,13 @@ func TestEveryRuleNamesATestThatExists(t *testing.T) {
 				test, row, _ := strings.Cut(string(content[at[0]+1:at[1]-1]), "/")
 				if why := missing(below(folder), test, row); why != "" {
 					t.Errorf("%s, which it names, %s below %s", strings.Trim(test+"/"+row, "/"), why, folder)
+				}
+			}
+			for _, f := range below(filepath.Dir(readme)) {
+				for test, is := range f.tests {
+					if is && readme != mechanisms && strings.HasPrefix(test, "Test") && test != "TestMain" && !bytes.Contains(content, []byte("`"+test+"`")) && !bytes.Contains(content, []byte("`"+test+"/")) {
+						t.Errorf("it does not name %s", test)
+					}
 				}
 			}
 			for _, table := range ruleRow.FindAllStringSubmatch(string(content)+"\n\n", -1) {
