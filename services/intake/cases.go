@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/seal"
@@ -100,14 +99,10 @@ func (c *caseLog) get(ctx context.Context, rt *serve.Runtime, box *seal.Box, q *
 	if q.GetReason() == "" || len(f.State.Notes()) == 0 {
 		return view, nil
 	}
-	caller := serve.CallerOf(ctx)
-	if err := caller.Covers(view.GetAdmCode(), ""); err != nil {
+	if err := serve.CallerOf(ctx).Covers(view.GetAdmCode(), ""); err != nil {
 		return nil, err
 	}
-	err = access.Record(ctx, rt.JS, caller.ID, &auditv1.SealOpened{
-		Provenance: access.Provenance(caller, rt.Clock.Now(), q.GetReason()), ChildId: view.GetChildId(), CaseId: q.GetCaseId(), Subject: CaseSubject,
-	})
-	if err != nil {
+	if err := looks(ctx, rt, q.GetReason(), &auditv1.SealOpened{ChildId: view.GetChildId(), CaseId: q.GetCaseId(), Subject: CaseSubject}); err != nil {
 		return nil, err
 	}
 	for _, n := range f.State.Notes() {

@@ -172,7 +172,7 @@ func TestNotesOfACaseAreShownWithAReason(t *testing.T) {
 	c.Send(t, followUp, &intakev1.RecordFollowUp{Provenance: provenance(""), CaseId: "c1", FollowUpId: "f1", Channel: 1, ChildId: "ch1", Note: note})
 	looking := c.As(t, worker("w1", "440703"))
 	ask := func(nc *nats.Conn, reason string) servetest.Reply {
-		return queries(t, nc, getCase, &intakev1.GetCase{CaseId: "c1", Reason: reason})
+		return sends(t, nc, getCase, &intakev1.GetCase{CaseId: "c1", Reason: reason})
 	}
 	if got := answer(t, ask(looking, ""), &intakev1.Case{}); len(got.GetNotes()) != 0 || len(trail(t, c)) != 0 {
 		t.Errorf("without a reason %d notes are shown", len(got.GetNotes()))

@@ -7,7 +7,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/seal"
@@ -161,13 +160,11 @@ func getContact(ctx context.Context, rt *serve.Runtime, contacts *contacts, q *i
 	case f.State.Details() == nil:
 		return view, nil
 	}
-	opened := &auditv1.SealOpened{
-		Provenance: access.Provenance(caller, rt.Clock.Now(), q.GetReason()), ContactId: q.GetContactId(), Subject: ContactSubject,
-	}
+	opened := &auditv1.SealOpened{ContactId: q.GetContactId(), Subject: ContactSubject}
 	if ids := view.GetChildIds(); len(ids) > 0 {
 		opened.ChildId = ids[0]
 	}
-	if err := access.Record(ctx, rt.JS, caller.ID, opened); err != nil {
+	if err := looks(ctx, rt, q.GetReason(), opened); err != nil {
 		return nil, err
 	}
 	view.Details = &intakev1.ContactDetails{}

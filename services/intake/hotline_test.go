@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -55,23 +54,10 @@ func receiving(id, child string, details *intakev1.ContactDetails) *intakev1.Rec
 	}
 }
 
-// queries asks something over a connection and returns the reply.
-func queries(t *testing.T, nc *nats.Conn, subj string, q proto.Message) servetest.Reply {
-	t.Helper()
-	payload, err := proto.Marshal(q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := nc.Request(subj, payload, 15*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return servetest.Reply{Data: m.Data, Code: m.Header.Get(micro.ErrorCodeHeader), Error: m.Header.Get(micro.ErrorHeader)}
-}
-
+// asksContact asks for a contact over a connection and returns the reply.
 func asksContact(t *testing.T, nc *nats.Conn, id string) servetest.Reply {
 	t.Helper()
-	return queries(t, nc, getContact, &intakev1.GetContact{ContactId: id, Reason: "CALL_BACK"})
+	return sends(t, nc, getContact, &intakev1.GetContact{ContactId: id, Reason: "CALL_BACK"})
 }
 
 // answer decodes what a query was answered.
@@ -172,7 +158,7 @@ func TestAContactsDetailsAreShownToItsDistrictAndWhoLookedIsOnTheTrail(t *testin
 		t.Errorf("without details it is %v, and the trail %v", bare, trail(t, c))
 	}
 	asksContact(t, here, "hc9").Refused(t, "409", "contact_id", "never received")
-	queries(t, here, getContact, &intakev1.GetContact{ContactId: "hc1"}).Refused(t, "400", "reason")
+	sends(t, here, getContact, &intakev1.GetContact{ContactId: "hc1"}).Refused(t, "400", "reason")
 	want := &intakev1.Contact{
 		ContactId: "hc1", Revision: revision, AdmCode: "440703", Channel: phone, ContactType: aboutChild, ChildIds: []string{"ch1"}, OrgId: natstest.Org,
 		Details: said(),
@@ -274,12 +260,12 @@ func TestWhoIsOnDutyAndSinceWhenNobodyIs(t *testing.T) {
 		return p
 	}
 	get := &intakev1.GetLine{LineId: "ping-an"}
-	queries(t, nc, getLine, get).Refused(t, "409", "line_id: never had a shift")
+	sends(t, nc, getLine, get).Refused(t, "409", "line_id: never had a shift")
 	start := &intakev1.StartShift{Provenance: hour("", 8), LineId: "ping-an", ShiftId: "s1"}
 	sends(t, nc, lineCommand+"start-shift", start).Refused(t, "")
 	twice := &intakev1.StartShift{Provenance: hour("", 9), LineId: "ping-an", ShiftId: "s2"}
 	sends(t, nc, lineCommand+"start-shift", twice).Refused(t, "409", "operator_id: is on duty at this line already")
-	line := answer(t, queries(t, nc, getLine, get), &intakev1.Line{})
+	line := answer(t, sends(t, nc, getLine, get), &intakev1.Line{})
 	want := &intakev1.Line{LineId: "ping-an", Revision: 1, OnDuty: []*intakev1.OnDuty{
 		{ShiftId: "s1", OperatorId: "h1", OrgId: "org-rescue", StartedAt: start.GetProvenance().GetOccurredAt()},
 	}}
@@ -293,7 +279,7 @@ func TestWhoIsOnDutyAndSinceWhenNobodyIs(t *testing.T) {
 		t.Errorf("the last end stores %v", gap)
 	}
 	leader := c.As(t, access.Caller{ID: "l1", Role: auditv1.Role_ROLE_BUREAU_LEADER, Org: natstest.Org})
-	line = answer(t, queries(t, leader, getLine, get), &intakev1.Line{})
+	line = answer(t, sends(t, leader, getLine, get), &intakev1.Line{})
 	want = &intakev1.Line{LineId: "ping-an", Revision: ended.GetRevision(), UncoveredSince: end.GetProvenance().GetOccurredAt()}
 	if !proto.Equal(line, want) {
 		t.Errorf("the line is %v, want %v", line, want)

@@ -142,15 +142,7 @@ func worker(id, admCode string) access.Caller {
 // asks asks for a child over a connection and returns the reply.
 func asks(t *testing.T, nc *nats.Conn, child, reason string) servetest.Reply {
 	t.Helper()
-	payload, err := proto.Marshal(&intakev1.GetChild{ChildId: child, Reason: reason})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := nc.Request(getChild, payload, 15*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return servetest.Reply{Data: m.Data, Code: m.Header.Get(micro.ErrorCodeHeader), Error: m.Header.Get(micro.ErrorHeader)}
+	return sends(t, nc, getChild, &intakev1.GetChild{ChildId: child, Reason: reason})
 }
 
 // trail are the events of the audit trail, without their times.

@@ -143,14 +143,18 @@ func getChild(ctx context.Context, rt *serve.Runtime, children *eventlog.Log, bo
 	case f.State.Forgotten():
 		return nil, child.ErrForgotten
 	}
-	err = access.Record(ctx, rt.JS, caller.ID, &auditv1.SealOpened{
-		Provenance: access.Provenance(caller, rt.Clock.Now(), q.GetReason()), ChildId: q.GetChildId(), Subject: ChildSubject,
-	})
-	if err != nil {
+	if err := looks(ctx, rt, q.GetReason(), &auditv1.SealOpened{ChildId: q.GetChildId(), Subject: ChildSubject}); err != nil {
 		return nil, err
 	}
 	view.Details, err = open(ctx, children, box, q.GetChildId(), f.State.Details())
 	return view, err
+}
+
+// looks writes down that the caller is going to see what is sealed, and why.
+func looks(ctx context.Context, rt *serve.Runtime, reason string, at *auditv1.SealOpened) error {
+	caller := serve.CallerOf(ctx)
+	at.Provenance = access.Provenance(caller, rt.Clock.Now(), reason)
+	return access.Record(ctx, rt.JS, caller.ID, at)
 }
 
 // open opens a child's details. Where the key is gone because the child was forgotten in the meantime, it says so.

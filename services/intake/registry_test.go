@@ -25,7 +25,7 @@ const (
 	childCommand = "tongan.cmd.intake.child."
 )
 
-// sends sends a command over a connection and returns the reply.
+// sends sends a command or query over a connection and returns the reply.
 func sends(t *testing.T, nc *nats.Conn, subj string, command proto.Message) servetest.Reply {
 	t.Helper()
 	payload, err := proto.Marshal(command)
