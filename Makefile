@@ -18,9 +18,17 @@ demo: build ## Replay 23 January to 4 February 2020 and print the bulletin.
 	@$(BIN)/tongan demo
 
 .PHONY: test
-test: $(ENGINE) $(BIN)/gotestsum $(BIN)/nats ## Run all tests with the race detector, on real servers.
+test: $(ENGINE) $(BIN)/gotestsum $(BIN)/nats ## Run all tests with the race detector, on real servers, and each fuzz target for 10 s.
 	@gotestsum --format pkgname --jsonfile $(BIN)/test.json -- -race -timeout 20m work
 	@awk '/"Action":"skip"/ && /"Test":/ { n++ } END { printf "skipped tests: %d\n", n; exit n > 0 }' $(BIN)/test.json
+	@$(MAKE) fuzz FUZZTIME=10s
+
+# Every target that takes bytes from outside, one after the other; FUZZTIME is for each.
+FUZZTIME := 5m
+.PHONY: fuzz
+fuzz: ## Fuzz every decoder for FUZZTIME each (5m).
+	@git grep -E '^func Fuzz' -- '*_test.go' | sed -E 's|^(.*)/[^/]*:func (Fuzz[A-Za-z0-9]+).*|\1 \2|' | while read -r dir target; do \
+		echo "$$dir $$target"; go test "./$$dir" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) | tail -n 3; done
 
 .PHONY: check
 check: gen-check fmt-check lint tidy-check ## Check generated code, format, lint and modules.

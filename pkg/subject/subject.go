@@ -235,6 +235,9 @@ func ParseEvent(subject string) (Parsed, error) {
 			return Parsed{}, errToken
 		}
 	}
+	if t[5] != Kebab(Camel(t[5])) { // two subjects must not name one message
+		return Parsed{}, fmt.Errorf("subject has an event that is not in kebab case")
+	}
 	return Parsed{Aggregate: Aggregate{Service: t[2], Name: t[3]}, ID: t[4], Event: t[5]}, nil
 }
 

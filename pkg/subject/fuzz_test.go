@@ -1,0 +1,32 @@
+package subject_test
+
+import (
+	"testing"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"tongan.dev/pkg/subject"
+)
+
+// FuzzParse holds that a subject which is taken apart is put together again to the same.
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{
+		"tongan.evt.intake.case.c1.case-opened", "tongan.timer.due.intake.case.c1.first-contact-1", "tongan.evt.....", "tongan.evt.a.b.c.>", "tongan.timer.due.a.b.c.*", "",
+		"tongan.evt.intake.case.c1.-", "tongan.evt.intake.case.c1.Case",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if p, err := subject.ParseEvent(s); err == nil {
+			if at := p.Filter(p.ID); !subject.Matches(at, s) {
+				t.Errorf("%q is not one of %q", s, at)
+			}
+			if again := p.Aggregate.Event(p.ID, protoreflect.Name(subject.Camel(p.Event))); again != s {
+				t.Errorf("%q is put together to %q", s, again)
+			}
+		}
+		if d, err := subject.ParseDue(s); err == nil && d.Due() != s {
+			t.Errorf("%q is put together to %q", s, d.Due())
+		}
+	})
+}
