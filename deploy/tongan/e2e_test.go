@@ -19,6 +19,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"tongan.dev/pkg/chengine"
 	"tongan.dev/pkg/natstest"
@@ -252,6 +253,19 @@ func run(t *testing.T, env []string, name string, args ...string) (stdout, stder
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()
 	return out.String(), errs.String(), err
+}
+
+// sendEach sends n things, several at once, and fails when one is not answered as it should be.
+func sendEach(t *testing.T, n int, send func(ctx context.Context, i int) error) {
+	t.Helper()
+	g, ctx := errgroup.WithContext(withTimeout(t, 2*time.Minute))
+	g.SetLimit(senders)
+	for i := range n {
+		g.Go(func() error { return send(ctx, i) })
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // withTimeout is the test's context for at most so long.

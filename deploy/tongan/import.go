@@ -152,6 +152,7 @@ type importRow struct {
 	command  *intakev1.RegisterChild
 	faults   []fault
 	same     []string // ids of children that may be the same
+	before   bool     // registered before, with the same content
 	answered chan struct{}
 }
 
@@ -267,7 +268,7 @@ func sendRow(nc *nats.Conn) sendFunc {
 			r.faults = h.faults(r.command, refused.text)
 			return nil
 		}
-		r.same = reply.GetPossibleDuplicates()
+		r.same, r.before = reply.GetPossibleDuplicates(), reply.GetAgain()
 		return err
 	}
 }
@@ -290,10 +291,10 @@ func checkRow(_ context.Context, h *header, r *importRow) error {
 // shownRefused is how many refused rows are shown where no file takes them.
 const shownRefused = 20
 
-// tally counts rows by what became of them.
+// tally counts rows by what became of them. A row whose answer was lost, and which was therefore sent again, counts as there before.
 type tally struct {
-	read, refused, same int
-	shown               []string
+	read, refused, before, same int
+	shown                       []string
 }
 
 func (s *tally) add(r *importRow, refused *refusedFile) error {
@@ -301,6 +302,9 @@ func (s *tally) add(r *importRow, refused *refusedFile) error {
 	if len(r.same) > 0 {
 		s.same++
 		fmt.Printf("line %d: %s may be the same child as %s\n", r.line, r.command.GetChildId(), strings.Join(r.same, ", "))
+	}
+	if r.before {
+		s.before++
 	}
 	if len(r.faults) == 0 {
 		return nil
@@ -314,11 +318,16 @@ func (s *tally) add(r *importRow, refused *refusedFile) error {
 }
 
 func (s *tally) print(w io.Writer, dryRun bool) {
-	accepted := "registered, now or before with the same content"
+	line := func(n int, what string) { fmt.Fprintf(w, "%8d %s\n", n, what) }
+	line(s.read, "rows read")
 	if dryRun {
-		accepted = "would be sent"
+		line(s.read-s.refused, "would be sent")
+	} else {
+		line(s.read-s.refused-s.before, "registered")
+		line(s.before, "there before with the same content")
 	}
-	fmt.Fprintf(w, "%8d rows read\n%8d %s\n%8d refused\n%8d with possible duplicates\n", s.read, s.read-s.refused, accepted, s.refused, s.same)
+	line(s.refused, "refused")
+	line(s.same, "with possible duplicates")
 }
 
 func (s *tally) printRefused(w io.Writer) {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -144,7 +145,7 @@ func (i importer) imports(t *testing.T, file string, more ...string) (out string
 	return out, err
 }
 
-// adds fails unless the import ends well and adds n events.
+// adds fails unless the import ends well and adds n events, and says that so many were registered.
 func (i importer) adds(t *testing.T, n int, file string, more ...string) string {
 	t.Helper()
 	before := i.events(t)
@@ -155,7 +156,24 @@ func (i importer) adds(t *testing.T, n int, file string, more ...string) string 
 	if added := i.events(t) - before; added != n {
 		t.Fatalf("%d events were added, want %d\n%s", added, n, out)
 	}
+	if !slices.Contains(more, "--dry-run") && counted(t, out, "registered") != n {
+		t.Errorf("it is not said that %d were registered:\n%s", n, out)
+	}
 	return out
+}
+
+// counted is how many rows an import says became that.
+func counted(t *testing.T, out, what string) int {
+	t.Helper()
+	for line := range strings.SplitSeq(out, "\n") {
+		if n, is := strings.CutSuffix(strings.TrimSpace(line), " "+what); is {
+			if n, err := strconv.Atoi(n); err == nil {
+				return n
+			}
+		}
+	}
+	t.Errorf("it is not said how many rows were %s:\n%s", what, out)
+	return 0
 }
 
 func (i importer) events(t *testing.T) int {
@@ -179,7 +197,9 @@ func TestImport(t *testing.T) {
 		if !strings.Contains(out, "line 11: x-10009 may be the same child as c-5\n") {
 			t.Errorf("the possible duplicate is not named:\n%s", out)
 		}
-		i.adds(t, 0, file)
+		if out := i.adds(t, 0, file); counted(t, out, "there before with the same content") != 200 {
+			t.Errorf("it is not said that they were there:\n%s", out)
+		}
 	})
 	t.Run("UTF-8 with BOM, English headers, semicolons", func(t *testing.T) {
 		rows := importRows("e-", 11_000, 200)
@@ -194,16 +214,19 @@ func TestImport(t *testing.T) {
 		file := writeCSV(t, filepath.Join(i.dir, "twice.csv"), "", '\t', slices.Insert(importRows("t-", 12_000, 500), 0, chineseHeader))
 		before := i.events(t)
 		var both sync.WaitGroup
+		var registered atomic.Int64
 		for range 2 {
 			both.Go(func() {
-				if out, err := i.imports(t, file); err != nil {
+				out, err := i.imports(t, file)
+				if err != nil {
 					t.Errorf("import: %v\n%s", err, out)
 				}
+				registered.Add(int64(counted(t, out, "registered")))
 			})
 		}
 		both.Wait()
-		if added := i.events(t) - before; added != 500 {
-			t.Errorf("%d events were added", added)
+		if added := i.events(t) - before; added != 500 || registered.Load() != 500 {
+			t.Errorf("%d events were added, of %d children it is said that they were registered", added, registered.Load())
 		}
 	})
 	t.Run("other content for a child that is there is refused", func(t *testing.T) {

@@ -210,64 +210,58 @@ func Load[S any](ctx context.Context, log Log, d Decider[S], id string) (Folded[
 // tries is how often Transact decides again after a conflict. Conflicts come only from other processes.
 const tries = 8
 
-// Transact loads the aggregate, decides and appends. A command that was carried out before is answered as the first time and
-// appends nothing; on ErrConflict it loads and decides again.
+// Transact loads the aggregate, decides and appends. A command that was carried out before is answered as the first time, with
+// Again, and appends nothing; on ErrConflict it loads and decides again.
 func Transact[S any](ctx context.Context, log Log, d Decider[S], id string, cmd Command) (*eventv1.CommandReply, error) {
-	reply, _, err := TransactOnce(ctx, log, d, id, cmd)
-	return reply, err
-}
-
-// TransactOnce is Transact, and reports whether the command was carried out before.
-func TransactOnce[S any](ctx context.Context, log Log, d Decider[S], id string, cmd Command) (reply *eventv1.CommandReply, again bool, err error) {
 	unlock, err := log.Lock(ctx, id)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	defer unlock()
 	cmd.Aggregate = log.Key(id)
 	for range tries {
-		reply, again, err = attempt(ctx, log, d, id, cmd)
+		reply, err := attempt(ctx, log, d, id, cmd)
 		if !errors.Is(err, ErrConflict) {
-			return reply, again, err
+			return reply, err
 		}
 	}
-	return nil, false, fmt.Errorf("%s: %w", cmd.Aggregate, ErrConflict)
+	return nil, fmt.Errorf("%s: %w", cmd.Aggregate, ErrConflict)
 }
 
-func attempt[S any](ctx context.Context, log Log, d Decider[S], id string, cmd Command) (reply *eventv1.CommandReply, again bool, err error) {
+func attempt[S any](ctx context.Context, log Log, d Decider[S], id string, cmd Command) (*eventv1.CommandReply, error) {
 	stored, last, err := log.Load(ctx, id)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	f, err := d.Fold(stored)
 	if err != nil {
-		return nil, false, fmt.Errorf("fold %s: %w", cmd.Aggregate, err)
+		return nil, fmt.Errorf("fold %s: %w", cmd.Aggregate, err)
 	}
 	if cmd.Covers != nil {
 		if err := cmd.Covers(f.AdmCode); err != nil {
-			return nil, false, err
+			return nil, err
 		}
 	}
 	if r, seen := f.receipts[cmd.ID]; seen {
 		if !bytes.Equal(r.digest, cmd.Digest) {
-			return nil, false, ErrCommandReused
+			return nil, ErrCommandReused
 		}
-		return &eventv1.CommandReply{Revision: r.last, EventIds: r.ids, Happened: true}, true, nil
+		return &eventv1.CommandReply{Revision: r.last, EventIds: r.ids, Happened: true, Again: true}, nil
 	}
 	cmd.Changed = f.changed
 	events, err := d.Decide(f.State, cmd)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	if len(events) == 0 {
-		return &eventv1.CommandReply{Revision: last}, false, nil
+		return &eventv1.CommandReply{Revision: last}, nil
 	}
-	reply = &eventv1.CommandReply{Happened: true}
+	reply := &eventv1.CommandReply{Happened: true}
 	batch := make([]Recorded, len(events))
 	for i, e := range events {
 		batch[i] = Recorded{Event: e, ID: EventID(cmd.Aggregate, cmd.ID, i), Cause: cmp.Or(cmd.Cause, cmd.ID)}
 		reply.EventIds = append(reply.EventIds, batch[i].ID)
 	}
 	reply.Revision, err = log.Append(ctx, id, last, batch)
-	return reply, false, err
+	return reply, err
 }

@@ -72,7 +72,8 @@ func TestTransactRows(t *testing.T) {
 	})
 }
 
-// The same command is known however much happened in between: open, close, the first open again is answered as the first time.
+// The same command is known however much happened in between: open, close, the first open again is answered as the first time, and that
+// it comes again.
 func TestTheSameCommandMuchLater(t *testing.T) {
 	t.Parallel()
 	log := &decidertest.Log{}
@@ -84,6 +85,10 @@ func TestTheSameCommandMuchLater(t *testing.T) {
 	if _, err := decider.Transact(t.Context(), log, counter, "a1", decidertest.Command("2020-02-01T10:00:00Z", "k2", &intakev1.CloseCase{})); err != nil {
 		t.Fatal(err)
 	}
+	if first.GetAgain() {
+		t.Error("the first time is answered as if it came again")
+	}
+	first.Again = true
 	again, err := decider.Transact(t.Context(), log, counter, "a1", open)
 	if err != nil || !proto.Equal(first, again) {
 		t.Fatalf("got %v, %v; want %v", again, err, first)

@@ -99,6 +99,9 @@ func (r *run[S]) send(cmd decider.Command) {
 	if folded := r.fold(); !reflect.DeepEqual(folded, r.state) {
 		r.t.Fatalf("folding everything gives\n%+v\nfolding event by event gives\n%+v", folded, r.state)
 	}
+	if first.GetHappened() {
+		first.Again = true
+	}
 	again, errAgain := decider.Transact(r.t.Context(), r.log, r.d, "a1", cmd)
 	if fmt.Sprint(err) != fmt.Sprint(errAgain) || !proto.Equal(first, again) || len(r.log.Events()) != len(stored) {
 		r.t.Fatalf("the same command again is not silent: %v, %v; at first %v, %v", again, errAgain, first, err)

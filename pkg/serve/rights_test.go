@@ -160,6 +160,7 @@ func TestTheSameCommandFromAnotherCaller(t *testing.T) {
 	t.Parallel()
 	c := bound(t)
 	first := answered(t, c.As(t, worker("w1")), flagIn("c1", "w1", "k1", "440703"))
+	first.Again = true
 	again := flagIn("c1", "w1", "k1", "440703")
 	again.Provenance.RecordedBy = "w2"
 	if got := answered(t, c.As(t, worker("w2")), again); !proto.Equal(first, got) {

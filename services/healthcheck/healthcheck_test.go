@@ -136,6 +136,7 @@ func TestReadingsAreStoredAsOneBatch(t *testing.T) {
 			t.Fatalf("at %d stands %s of %s: %v", 3+i, e.ID, e.Command, got)
 		}
 	}
+	reply.Again = true
 	if again := c.Send(t, record, recording("k3", readings...)); !proto.Equal(again, reply) {
 		t.Error("the same command again is answered otherwise")
 	}

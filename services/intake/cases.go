@@ -73,7 +73,7 @@ func (c *caseLog) handOver(ctx context.Context, cmd decider.Command, h *intakev1
 			return nil, err
 		}
 	}
-	all := &eventv1.CommandReply{}
+	all := &eventv1.CommandReply{Again: true}
 	for _, id := range h.GetCaseIds() {
 		reply, err := c.transact(ctx, id, cmd)
 		if err != nil {
@@ -82,6 +82,7 @@ func (c *caseLog) handOver(ctx context.Context, cmd decider.Command, h *intakev1
 		all.Revision = max(all.GetRevision(), reply.GetRevision())
 		all.EventIds = append(all.EventIds, reply.GetEventIds()...)
 		all.Happened = all.GetHappened() || reply.GetHappened()
+		all.Again = all.GetAgain() && reply.GetAgain()
 	}
 	return all, nil
 }

@@ -34,8 +34,8 @@ func (n *numbers) transact(ctx context.Context, children *eventlog.Log, id strin
 	}
 	number := strings.ToUpper(details.GetIdentityNumber())
 	if number == "" {
-		reply, again, err := decider.TransactOnce(ctx, children, child.Decider, id, cmd)
-		if err == nil && !again {
+		reply, err := decider.Transact(ctx, children, child.Decider, id, cmd)
+		if err == nil && !reply.GetAgain() {
 			err = n.index.Forget(ctx, id)
 		}
 		return reply, err
@@ -44,14 +44,14 @@ func (n *numbers) transact(ctx context.Context, children *eventlog.Log, id strin
 	if err != nil {
 		return nil, err
 	}
-	reply, again, err := decider.TransactOnce(ctx, children, child.Decider, id, cmd)
-	if _, refused := errors.AsType[*decider.Refusal](err); isNew && (refused || again) { // what stays stored has another number
+	reply, err := decider.Transact(ctx, children, child.Decider, id, cmd)
+	if _, refused := errors.AsType[*decider.Refusal](err); isNew && (refused || reply.GetAgain()) { // what stays stored has another number
 		err = errors.Join(err, n.index.Leave(ctx, number, id))
 	}
 	if err != nil {
 		return nil, err
 	}
-	if !again { // a number that was corrected
+	if !reply.GetAgain() { // a number that was corrected
 		if err := n.index.Only(ctx, number, id); err != nil {
 			return nil, err
 		}

@@ -63,6 +63,7 @@ func TestVisitRecordedVoidedAndAgain(t *testing.T) {
 	void := &outreachv1.VoidVisit{Provenance: provenance(), VisitId: "v1", WorkerId: "w1", VisitedOn: "2020-02-04"}
 	void.Provenance.CommandId, void.Provenance.Reason = "k2", "WRONG_CHILD"
 	c.Send(t, voidVisit, void)
+	first.Again = true
 	if again := c.Send(t, recordVisit, visit()); !proto.Equal(first, again) {
 		t.Errorf("the same command again is answered %v, the first time %v", again, first)
 	}

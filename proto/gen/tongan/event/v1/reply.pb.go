@@ -93,8 +93,10 @@ type CommandReply struct {
 	Happened bool `protobuf:"varint,3,opt,name=happened,proto3" json:"happened,omitempty"`
 	// Ids of others that may be the same (可能重复): a person has to look, nothing was merged.
 	PossibleDuplicates []string `protobuf:"bytes,4,rep,name=possible_duplicates,json=possibleDuplicates,proto3" json:"possible_duplicates,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Whether this command was carried out before, and nothing was added now (重复提交). Everything else is as the first time.
+	Again         bool `protobuf:"varint,5,opt,name=again,proto3" json:"again,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CommandReply) Reset() {
@@ -153,6 +155,13 @@ func (x *CommandReply) GetPossibleDuplicates() []string {
 		return x.PossibleDuplicates
 	}
 	return nil
+}
+
+func (x *CommandReply) GetAgain() bool {
+	if x != nil {
+		return x.Again
+	}
+	return false
 }
 
 // DeadLetter points at a message that could not be processed (死信). It never holds a copy of the payload.
@@ -241,12 +250,13 @@ var File_tongan_event_v1_reply_proto protoreflect.FileDescriptor
 
 const file_tongan_event_v1_reply_proto_rawDesc = "" +
 	"\n" +
-	"\x1btongan/event/v1/reply.proto\x12\x0ftongan.event.v1\"\x94\x01\n" +
+	"\x1btongan/event/v1/reply.proto\x12\x0ftongan.event.v1\"\xaa\x01\n" +
 	"\fCommandReply\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x1b\n" +
 	"\tevent_ids\x18\x02 \x03(\tR\beventIds\x12\x1a\n" +
 	"\bhappened\x18\x03 \x01(\bR\bhappened\x12/\n" +
-	"\x13possible_duplicates\x18\x04 \x03(\tR\x12possibleDuplicates\"\xaf\x01\n" +
+	"\x13possible_duplicates\x18\x04 \x03(\tR\x12possibleDuplicates\x12\x14\n" +
+	"\x05again\x18\x05 \x01(\bR\x05again\"\xaf\x01\n" +
 	"\n" +
 	"DeadLetter\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1a\n" +
