@@ -207,7 +207,7 @@ func subjects(t *testing.T) []string {
 		"tongan.dead.projector.TONGAN_INTAKE.1", "tongan.dead.outreach-gateway.TONGAN_OUTREACH.1", "tongan.dead.outreach-gateway.TONGAN_INTAKE.1",
 		"tongan.dead.intake.TONGAN_INTAKE.1", "tongan.other", "elsewhere",
 		"$JS.ACK.TONGAN_OUTREACH.outreach-gateway.1.1.1.1.0", "$JS.ACK.TONGAN_INTAKE.x.1.1.1.1.0", "$JS.FC.TONGAN_INTAKE.x.1", "$JS.EVENT.ADVISORY.API",
-		subject.Connections, subject.Kick("<server>"), "$SYS.REQ.SERVER.<server>.CONNZ", "$SYS.REQ.SERVER.<server>.RELOAD", "$SYS.REQ.SERVER.PING",
+		subject.Connections, subject.Storage, subject.Kick("<server>"), "$SYS.REQ.SERVER.<server>.CONNZ", "$SYS.REQ.SERVER.<server>.RELOAD", "$SYS.REQ.SERVER.PING",
 		"$SYS.REQ.ACCOUNT.TONGAN.CONNZ", "$SYS.REQ.ACCOUNT.PING.CONNZ", "$SYS.REQ.USER.INFO", "$SYS.ACCOUNT.TONGAN.CONNECT", subject.Callout,
 		"$SRV.PING", "$SRV.INFO", "$SRV.STATS", "_INBOX.x", "_INBOX.<own>.x", "_INBOX.<own>.x.y", "_INBOX.<other>.x", "_R_.x",
 	)
@@ -614,6 +614,7 @@ func whatMattersMost(t *testing.T, all []*party) {
 		{publish, subject.Callout, ""},
 		{hear, subject.Callout, "audit"},
 		{publish, subject.Kick("<server>"), "system"},
+		{publish, subject.Storage, "intake healthcheck outreach reporting projector audit inspector"},
 		{publish, "$SYS.REQ.SERVER.<server>.RELOAD", ""},
 		{subscribe, "$SYS.>", ""},
 		{publish, "tongan.qry.intake.health.get", "migration OPERATOR"},

@@ -23,6 +23,8 @@ const (
 	Migration = "migration"
 	// Keykeeper wraps the keys of children under another version of the master key.
 	Keykeeper = "keykeeper"
+	// Inspector looks at servers, streams and events, and changes nothing.
+	Inspector = "inspector"
 	// System is the audit service's user in the system account, see [SystemUser].
 	System = "system"
 	// Projector is the service that copies events into ClickHouse; it owns no stream.
@@ -75,6 +77,11 @@ func Users() []User {
 			},
 			Subscribe: []string{subject.Inbox(Keykeeper) + ".>"},
 		},
+		{
+			Name:      Inspector,
+			Publish:   []string{subject.Storage, subject.API("STREAM.INFO", "*")},
+			Subscribe: []string{subject.Inbox(Inspector) + ".>"},
+		},
 	}
 }
 
@@ -109,8 +116,8 @@ func decides(service string, trail, more []string) User {
 	}
 }
 
-// offers is what every service asks JetStream at its start.
-func offers() []string { return []string{subject.API("INFO")} }
+// offers is what every service asks at its start: JetStream, and the servers how they store.
+func offers() []string { return []string{subject.API("INFO"), subject.Storage} }
 
 // answers is what every service subscribes: the replies to it, and who asks what there is.
 func answers(service string) []string {

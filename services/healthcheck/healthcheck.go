@@ -17,7 +17,7 @@ type Config struct{}
 
 // Run offers the service's commands until ctx ends.
 func Run(ctx context.Context, rt *serve.Runtime, _ Config) error {
-	if _, err := eventlog.Created(ctx, rt.JS, subject.HealthCheck); err != nil {
+	if err := serve.Ready(ctx, rt, subject.HealthCheck); err != nil {
 		return err
 	}
 	return serve.Run(ctx, rt, subject.HealthCheck, "institutions, closed regime and check rounds", endpoints(rt))

@@ -23,11 +23,11 @@ type Config struct {
 
 // Run offers the service's commands and queries, and reacts, until ctx ends.
 func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
-	box, err := cfg.MasterKey.Box(ctx, rt.JS)
-	if err != nil {
+	if err := serve.Ready(ctx, rt, subject.Intake); err != nil {
 		return err
 	}
-	if _, err := eventlog.Created(ctx, rt.JS, subject.Intake); err != nil {
+	box, err := cfg.MasterKey.Box(ctx, rt.JS)
+	if err != nil {
 		return err
 	}
 	numbers, err := newNumbers(ctx, box)

@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"sort"
 
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"tongan.dev/pkg/eventlog"
+	"tongan.dev/pkg/subject"
 )
 
 const (
@@ -57,6 +61,24 @@ func (f *follower) claimed(ctx context.Context) (found bool, err error) {
 		found = found || version == Version
 	}
 	return found, rows.Err()
+}
+
+// Identity reports whether the tables are what a projector of this build would go on to fill from the stream of a service on this bus; if
+// they hold something else, the error is ErrGeneration and says what to do. Nothing is changed.
+func Identity(ctx context.Context, js jetstream.JetStream, conn driver.Conn, service string) error {
+	f := &follower{Projector: &Projector{js: js, conn: conn}, service: service, stream: subject.Stream(service)}
+	var err error
+	if f.created, err = eventlog.Created(ctx, js, service); err != nil {
+		return err
+	}
+	if _, err := f.claimed(ctx); err != nil {
+		return err
+	}
+	last, err := f.journal(ctx, "max(seq)", nil)
+	if err != nil {
+		return err
+	}
+	return f.notAhead(ctx, last)
 }
 
 // recreated is the error for tables filled from a stream that was created at another time.

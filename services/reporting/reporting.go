@@ -54,7 +54,7 @@ func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
 	if err := db.Ping(ctx); err != nil {
 		return fmt.Errorf("no ClickHouse at %v: %w", opts.Addr, err)
 	}
-	if _, err := eventlog.Created(ctx, rt.JS, subject.Reporting); err != nil {
+	if err := serve.Ready(ctx, rt, subject.Reporting); err != nil {
 		return err
 	}
 	f := figures{db: db, baseline: cfg.Baseline}
