@@ -574,6 +574,8 @@ func whatMattersMost(t *testing.T, all []*party) {
 		{publish, "$JS.API.DIRECT.GET.TONGAN_KEYS.tongan.keys.child-c1", "intake outreach"},
 		{publish, "$JS.API.STREAM.MSG.GET.TONGAN_KEYS", "keykeeper"},
 		{publish, "TONGAN.API.STREAM.MSG.GET.TONGAN_KEYS", ""},
+		{publish, "$JS.API.DIRECT.GET.TONGAN_AUDIT", "audit inspector"},
+		{publish, "$JS.API.DIRECT.GET.TONGAN_INTAKE", "intake inspector"},
 		{publish, "TONGAN.API.STREAM.MSG.GET.TONGAN_AUDIT", ""},
 		{publish, "TONGAN.API.STREAM.MSG.GET.TONGAN_INTAKE", "OPERATOR"},
 		{publish, "$JS.API.CONSUMER.CREATE.TONGAN_KEYS.x", ""},

@@ -253,6 +253,12 @@ func (s *standalone) inspect(t *testing.T) {
 	if err == nil || strings.Count(out, "WRONG") != 1 || !strings.Contains(out, "syncs every message: ") || !strings.Contains(errs, "1 of ") {
 		t.Errorf("doctor: %v\n%s%s", err, out, errs)
 	}
+	// Of all that was done, what disturbs is wrong, and nothing else.
+	const damaged = ": a header is missing or does not fit the subject\n"
+	out, errs, err = s.verify(t)
+	if err == nil || strings.Count(out, "WRONG") != 2 || strings.Count(out, damaged) != 2 || !strings.Contains(errs, "2 findings, 0 mended") {
+		t.Errorf("verify: %v\n%s%s", err, out, errs)
+	}
 }
 
 // startAt starts everything but the bus as a process of its own and waits until it is up.

@@ -79,7 +79,7 @@ func Users() []User {
 		},
 		{
 			Name:      Inspector,
-			Publish:   []string{subject.Storage, subject.API("STREAM.INFO", "*")},
+			Publish:   slices.Concat([]string{subject.Storage, subject.API("STREAM.INFO", "*")}, reads(append(subject.Services(), subject.Audit)...)),
 			Subscribe: []string{subject.Inbox(Inspector) + ".>"},
 		},
 	}
@@ -169,6 +169,15 @@ func follows(services ...string) []string {
 		for _, operation := range []string{"CONSUMER.CREATE", "CONSUMER.MSG.NEXT", "CONSUMER.DELETE"} {
 			out = append(out, subject.API(operation, subject.Stream(s), "*"))
 		}
+	}
+	return out
+}
+
+// reads is what it takes to read whole streams without a consumer.
+func reads(services ...string) []string {
+	var out []string
+	for _, s := range services {
+		out = append(out, subject.API("STREAM.MSG.GET", subject.Stream(s)), subject.API("DIRECT.GET", subject.Stream(s)))
 	}
 	return out
 }

@@ -34,6 +34,11 @@ type Config struct {
 // FirstOperatorID is who may add the others.
 const FirstOperatorID = "operator-1"
 
+// Folds say how the aggregates of the service's stream are folded. The trail is no aggregate that anybody decides on.
+func Folds() eventlog.Folds {
+	return eventlog.Folds{caller.Aggregate: caller.Decider.Begin, subject.Trail: nil}
+}
+
 // Run offers the service's commands and queries until ctx ends.
 func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
 	if err := serve.Ready(ctx, rt, subject.Audit); err != nil {

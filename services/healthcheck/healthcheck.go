@@ -15,6 +15,11 @@ import (
 // Config is what the service is told beside serve.Config: nothing so far.
 type Config struct{}
 
+// Folds say how the aggregates of the service's stream are folded.
+func Folds() eventlog.Folds {
+	return eventlog.Folds{institution.Aggregate: institution.Decider.Begin, round.Aggregate: round.Decider.Begin}
+}
+
 // Run offers the service's commands until ctx ends.
 func Run(ctx context.Context, rt *serve.Runtime, _ Config) error {
 	if err := serve.Ready(ctx, rt, subject.HealthCheck); err != nil {

@@ -22,6 +22,14 @@ type Config struct {
 	MasterKey seal.File `embed:""`
 }
 
+// Folds say how the aggregates of the service's stream are folded.
+func Folds() eventlog.Folds {
+	return eventlog.Folds{
+		visitlog.Aggregate: visitlog.Decider.Begin, reminder.Aggregate: reminder.Decider.Begin,
+		delivery.Aggregate: delivery.Decider.Begin, support.Aggregate: support.Decider.Begin,
+	}
+}
+
 // Run offers the service's commands and hands queued reminders to the gateway until ctx ends.
 func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
 	if err := serve.Ready(ctx, rt, subject.Outreach); err != nil {

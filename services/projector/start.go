@@ -133,6 +133,9 @@ func (f *follower) journal(ctx context.Context, aggregate string, upTo *uint64) 
 	return n, nil
 }
 
+// errAhead stands for a journal that knows what the stream does not have.
+var errAhead = errors.New("the tables are ahead of the stream")
+
 // notAhead refuses to go on when the journal knows sequences that the stream has not reached, as after the restoring of an old copy.
 func (f *follower) notAhead(ctx context.Context, last uint64) error {
 	s, err := f.js.Stream(ctx, f.stream)
@@ -140,8 +143,8 @@ func (f *follower) notAhead(ctx context.Context, last uint64) error {
 		return fmt.Errorf("stream %s: %w", f.stream, err)
 	}
 	if end := s.CachedInfo().State.LastSeq; end < last {
-		return fatal{fmt.Errorf("%w: stream %s up to sequence %d, on this bus it ends at %d; restore the bus, or drop the tables, migrate and let them fill again",
-			ErrGeneration, f.stream, last, end)}
+		return fatal{fmt.Errorf("%w: %w: stream %s up to sequence %d, on this bus it ends at %d; restore the bus, or drop the tables, migrate and let them fill again",
+			ErrGeneration, errAhead, f.stream, last, end)}
 	}
 	return nil
 }

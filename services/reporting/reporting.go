@@ -37,6 +37,11 @@ var (
 	IssueSubject = publishing.Aggregate.Command("issue")
 )
 
+// Folds say how the aggregates of the service's stream are folded.
+func Folds() eventlog.Folds {
+	return eventlog.Folds{publishing.Aggregate: publishing.Decider(nil).Begin}
+}
+
 // Run offers the service's query and command until ctx ends.
 func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
 	if _, err := time.Parse(time.DateOnly, cfg.Baseline); err != nil {
