@@ -28,6 +28,8 @@ type cli struct {
 	Users      usersCmd      `cmd:"" help:"Keep who may call."`
 	Audit      auditCmd      `cmd:"" help:"List who did what: users changed, details shown, data exported, attempts refused."`
 	Migrate    migrateCmd    `cmd:"" help:"Create the streams and the tables on servers of one's own."`
+	Doctor     doctorCmd     `cmd:"" help:"Check the bus and the tables, and say what to do about what is wrong."`
+	Verify     verifyCmd     `cmd:"" help:"Read all events, check them, and compare the tables with them."`
 	Keys       keysCmd       `cmd:"" help:"Keep the keys that personal details are sealed under."`
 	Decode     decodeCmd     `cmd:"" help:"Turn a message on standard input into JSON: nats sub 'tongan.evt.>' --translate 'tongan decode {{Subject}}'."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`

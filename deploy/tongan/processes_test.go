@@ -48,6 +48,10 @@ func TestEachServiceIsAProcess(t *testing.T) {
 			t.Fatalf("migrate: %v\n%s%s", err, out, errs)
 		}
 	}
+	out, errs, err := run(t, as(access.Inspector, "TONGAN_CLICKHOUSE_DSN="+engine.DSN(projector.UserMigration)), binary, "doctor")
+	if err != nil || !strings.Contains(out, "all well") {
+		t.Errorf("doctor: %v\n%s%s", err, out, errs)
+	}
 	all := append(subject.Services(), projector.Name, subject.Audit)
 	var processes []*exec.Cmd
 	for _, name := range all {

@@ -229,6 +229,7 @@ func TestEveryRightIsNeededAndNoneIsMissing(t *testing.T) {
 	if err := eventlog.Migrate(t.Context(), s.as(t, access.Migration), eventlog.StreamOptions{MaxBytes: 1 << 30}); err != nil {
 		t.Error(err) // there is nothing to do
 	}
+	s.inspect(t)
 	l.eventuallyUsed(t)
 	if err := s.end(t, syscall.SIGTERM, 30*time.Second); err != nil {
 		t.Errorf("ended with %v", err)
@@ -245,11 +246,26 @@ func TestEveryRightIsNeededAndNoneIsMissing(t *testing.T) {
 	t.Run("without one right something is denied", func(t *testing.T) { withoutOne(t, keys, used) })
 }
 
+// inspect has the bus and the tables looked at. The bus does not wait for the disk, and is told of for that and nothing else.
+func (s *standalone) inspect(t *testing.T) {
+	t.Helper()
+	out, errs, err := s.doctor(t)
+	if err == nil || strings.Count(out, "WRONG") != 1 || !strings.Contains(out, "syncs every message: ") || !strings.Contains(errs, "1 of ") {
+		t.Errorf("doctor: %v\n%s%s", err, out, errs)
+	}
+	// Of all that was done, what disturbs is wrong, and nothing else.
+	const damaged = ": a header is missing or does not fit the subject\n"
+	out, errs, err = s.verify(t)
+	if err == nil || strings.Count(out, "WRONG") != 2 || strings.Count(out, damaged) != 2 || !strings.Contains(errs, "2 findings, 0 mended") {
+		t.Errorf("verify: %v\n%s%s", err, out, errs)
+	}
+}
+
 // startAt starts everything but the bus as a process of its own and waits until it is up.
 func startAt(t *testing.T, dir, natsURL string) *standalone {
 	t.Helper()
 	s := &standalone{dir: dir, natsURL: natsURL, logs: &lockedBuffer{}, ended: make(chan error, 1)}
-	s.cmd = exec.Command(binary, "standalone", "--data", dir, "--nats-url", natsURL, "--clickhouse-http-port", "0", "--clickhouse-tcp-port", "0")
+	s.cmd = exec.Command(binary, "standalone", "--data", dir, "--nats-url", natsURL, "--unsynced", "--clickhouse-http-port", "0", "--clickhouse-tcp-port", "0")
 	s.cmd.Stdout, s.cmd.Stderr = s.logs, s.logs
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -261,7 +277,13 @@ func startAt(t *testing.T, dir, natsURL string) *standalone {
 			t.Log(s.logs)
 		}
 	})
-	natstest.Eventually(t, time.Minute, "everything is up", func() bool { return strings.Contains(s.logs.String(), "Tongan is up") })
+	natstest.Eventually(t, time.Minute, "everything is up", func() bool {
+		engine := regexp.MustCompile(`(?m)^  ClickHouse  http://\S+  (\S+)\n`).FindStringSubmatch(s.logs.String())
+		if engine != nil {
+			s.tcpAddr = engine[1]
+		}
+		return engine != nil
+	})
 	return s
 }
 

@@ -27,22 +27,29 @@ func loadSettings(dir string, users []string) (settings, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return settings{}, fmt.Errorf("data folder %s cannot be written: choose another with --data", dir)
 	}
-	path := filepath.Join(dir, "settings.json")
-	text, err := os.ReadFile(path)
+	path := settingsFile(dir)
+	s, err := readSettings(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return newSettings(dir, path, users)
 	}
-	if err != nil {
-		return settings{}, fmt.Errorf("data folder %s cannot be read: choose another with --data", dir)
-	}
-	var s settings
-	if err := json.Unmarshal(text, &s); err != nil {
-		return s, fmt.Errorf("%s is damaged: %w", path, err)
-	}
-	if !s.addPasswords(users) {
-		return s, nil
+	if err != nil || !s.addPasswords(users) {
+		return s, err
 	}
 	return s, s.save(path)
+}
+
+func settingsFile(dir string) string { return filepath.Join(dir, "settings.json") }
+
+// readSettings reads the settings of a data folder in which a standalone ran before.
+func readSettings(dir string) (s settings, err error) {
+	text, err := os.ReadFile(settingsFile(dir))
+	if err != nil {
+		return s, fmt.Errorf("data folder %s cannot be read: choose another with --data: %w", dir, err)
+	}
+	if err := json.Unmarshal(text, &s); err != nil {
+		return s, fmt.Errorf("%s is damaged: %w", settingsFile(dir), err)
+	}
+	return s, nil
 }
 
 // addPasswords makes a password for every user that has none, and reports whether there was one.

@@ -36,6 +36,7 @@ type systemFlags struct {
 	logFlags
 	serve.DistrictFlags
 	serve.SecurityFlags
+	serve.BusFlags
 	Data           string        `env:"TONGAN_DATA" default:"tongan-data" type:"path" help:"Folder of all data."`
 	MasterKey      string        `env:"TONGAN_MASTER_KEY" type:"path" help:"File of the master key; created if it does not exist. Default: master.key in the data folder."`
 	NATSURL        string        `name:"nats-url" env:"TONGAN_NATS_URL" help:"Use this bus instead of the embedded one."`
@@ -257,7 +258,7 @@ func (s *system) run(name string, service func(rt *serve.Runtime) error) {
 			return err
 		}
 		defer js.Conn().Close()
-		err = service(&serve.Runtime{JS: js, Issuer: s.keys.issuer.Public(), Clock: s.clock, Log: s.log.With("service", name), Districts: s.flags.Districts, Plaintext: s.flags.Plaintext})
+		err = service(&serve.Runtime{JS: js, Issuer: s.keys.issuer.Public(), Clock: s.clock, Log: s.log.With("service", name), Districts: s.flags.Districts, Plaintext: s.flags.Plaintext, Unsynced: s.flags.Unsynced})
 		if err == nil || errors.Is(err, context.Canceled) {
 			return context.Canceled
 		}

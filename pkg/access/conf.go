@@ -29,7 +29,7 @@ func Conf(users []User, key func(user string) string, issuer string) string {
 		issuer, AccountServices, key(subject.Audit), AccountCallers, AccountReaders)
 	fmt.Fprintf(&b, "accounts {\n  %s {\n    users: [\n", AccountSystem)
 	writeUser(&b, key(System), SystemUser())
-	b.WriteString("    ]\n  }\n")
+	fmt.Fprintf(&b, "    ]\n    exports: [\n      {service: %q, response_type: stream, accounts: [%s]}\n    ]\n  }\n", subject.Storage, AccountServices)
 	fmt.Fprintf(&b, "  %s {\n    jetstream: enabled\n    exports: [\n", AccountServices)
 	for _, s := range requests() {
 		fmt.Fprintf(&b, "      {service: %q, accounts: [%s]}\n", s, AccountCallers)
@@ -41,7 +41,7 @@ func Conf(users []User, key func(user string) string, issuer string) string {
 	for _, s := range subject.Services() {
 		fmt.Fprintf(&b, "      {stream: %q, accounts: [%s, %s]}\n", subject.Events(s), AccountCallers, AccountReaders)
 	}
-	b.WriteString("    ]\n    users: [\n")
+	fmt.Fprintf(&b, "    ]\n    imports: [\n      {service: {account: %s, subject: %q}}\n    ]\n    users: [\n", AccountSystem, subject.Storage)
 	for _, u := range users {
 		writeUser(&b, key(u.Name), u)
 	}

@@ -23,6 +23,8 @@ const (
 	Migration = "migration"
 	// Keykeeper wraps the keys of children under another version of the master key.
 	Keykeeper = "keykeeper"
+	// Inspector looks at servers, streams and events, and changes nothing.
+	Inspector = "inspector"
 	// System is the audit service's user in the system account, see [SystemUser].
 	System = "system"
 	// Projector is the service that copies events into ClickHouse; it owns no stream.
@@ -75,6 +77,11 @@ func Users() []User {
 			},
 			Subscribe: []string{subject.Inbox(Keykeeper) + ".>"},
 		},
+		{
+			Name:      Inspector,
+			Publish:   slices.Concat([]string{subject.Storage, subject.API("STREAM.INFO", "*")}, reads(append(subject.Services(), subject.Audit)...)),
+			Subscribe: []string{subject.Inbox(Inspector) + ".>"},
+		},
 	}
 }
 
@@ -109,8 +116,8 @@ func decides(service string, trail, more []string) User {
 	}
 }
 
-// offers is what every service asks JetStream at its start.
-func offers() []string { return []string{subject.API("INFO")} }
+// offers is what every service asks at its start: JetStream, and the servers how they store.
+func offers() []string { return []string{subject.API("INFO"), subject.Storage} }
 
 // answers is what every service subscribes: the replies to it, and who asks what there is.
 func answers(service string) []string {
@@ -162,6 +169,15 @@ func follows(services ...string) []string {
 		for _, operation := range []string{"CONSUMER.CREATE", "CONSUMER.MSG.NEXT", "CONSUMER.DELETE"} {
 			out = append(out, subject.API(operation, subject.Stream(s), "*"))
 		}
+	}
+	return out
+}
+
+// reads is what it takes to read whole streams without a consumer.
+func reads(services ...string) []string {
+	var out []string
+	for _, s := range services {
+		out = append(out, subject.API("STREAM.MSG.GET", subject.Stream(s)), subject.API("DIRECT.GET", subject.Stream(s)))
 	}
 	return out
 }

@@ -194,6 +194,27 @@ func (d Decider[S]) Fold(events []Recorded) (Folded[S], error) {
 	return f, nil
 }
 
+// Begin begins to fold one aggregate for somebody who wants to know only whether its events fold: what it returns takes them one after the
+// other, and says of one that it does not. A panic is an error too; its text is left out, since it may hold values.
+func (d Decider[S]) Begin() func(Event) error {
+	var s S
+	return func(e Event) (err error) {
+		defer func() {
+			if recover() != nil {
+				err = errPanics
+			}
+		}()
+		var known bool
+		if s, known = d.Evolve(s, e); !known {
+			return ErrUnknownEvent
+		}
+		return nil
+	}
+}
+
+// errPanics stands for an event on which folding panics.
+var errPanics = errors.New("folding it panics")
+
 // Load loads an aggregate and folds it, for a query. An aggregate without events has revision 0.
 func Load[S any](ctx context.Context, log Log, d Decider[S], id string) (Folded[S], error) {
 	stored, _, err := log.Load(ctx, id)

@@ -150,7 +150,12 @@ func (l *Log) lastSequence(ctx context.Context, id string) (uint64, error) {
 // LastSequence asks a stream's leader, not a follower, for the sequence of the last message under a subject filter; 0 means there is
 // none.
 func LastSequence(ctx context.Context, js jetstream.JetStream, stream, filter string) (uint64, error) {
-	request, err := json.Marshal(map[string]string{"last_by_subj": filter})
+	return askSequence(ctx, js, stream, map[string]any{"last_by_subj": filter})
+}
+
+// askSequence asks a stream's leader for a message, and returns its sequence; 0 means there is none.
+func askSequence(ctx context.Context, js jetstream.JetStream, stream string, which map[string]any) (uint64, error) {
+	request, err := json.Marshal(which)
 	if err != nil {
 		return 0, err
 	}
@@ -165,7 +170,7 @@ func LastSequence(ctx context.Context, js jetstream.JetStream, stream, filter st
 		} `json:"message"`
 	}
 	if err := json.Unmarshal(answer.Data, &got); err != nil {
-		return 0, fmt.Errorf("last message of %s: %w", stream, err)
+		return 0, fmt.Errorf("message of %s: %w", stream, err)
 	}
 	if got.Error != nil && got.Error.ErrorCode != jetstream.JSErrCodeMessageNotFound {
 		return 0, fmt.Errorf("%w: %w", ErrUnavailable, got.Error)

@@ -138,6 +138,40 @@ func Created(ctx context.Context, js jetstream.JetStream, service string) (int64
 	return s.CachedInfo().Created.UnixNano(), nil
 }
 
+// ErrDrift is returned when a stream is not as it is declared; the text names the properties.
+var ErrDrift = errors.New("is not as declared")
+
+// Check compares a stream with its declaration and changes nothing: one that differs is ErrDrift, with what is known of it. Replicas of 0
+// takes any number of them.
+func Check(ctx context.Context, js jetstream.JetStream, name string, replicas int) (*jetstream.StreamInfo, error) {
+	have, err := js.Stream(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", name, err)
+	}
+	info := have.CachedInfo()
+	if replicas == 0 {
+		replicas = info.Config.Replicas
+	}
+	for _, want := range Streams(StreamOptions{Replicas: replicas}) {
+		if want.Name == name {
+			return info, drift(want, info.Config)
+		}
+	}
+	return info, fmt.Errorf("stream %s: nothing declares it", name)
+}
+
+// NearlyFull is how many hundredths of what a stream may hold are for ordinary commands; the rest is kept for corrections, erasures and
+// alarms.
+const NearlyFull = 90
+
+// Percent returns how many hundredths of most are used; what has no bound is never full.
+func Percent(used, most int64) int64 {
+	if most <= 0 {
+		return 0
+	}
+	return used * 100 / most
+}
+
 func drift(want, have jetstream.StreamConfig) error {
 	var wrong []string
 	for _, f := range []struct {
@@ -146,6 +180,10 @@ func drift(want, have jetstream.StreamConfig) error {
 	}{
 		{"subjects", slices.Equal(want.Subjects, have.Subjects)},
 		{"storage", want.Storage == have.Storage},
+		{"retention", want.Retention == have.Retention},
+		{"persist_mode", want.PersistMode == have.PersistMode},
+		{"no_ack", want.NoAck == have.NoAck},
+		{"sealed", want.Sealed == have.Sealed},
 		{"discard", want.Discard == have.Discard},
 		{"max_age", want.MaxAge == have.MaxAge},
 		{"max_msgs", have.MaxMsgs <= 0},
@@ -163,7 +201,7 @@ func drift(want, have jetstream.StreamConfig) error {
 		}
 	}
 	if len(wrong) > 0 {
-		return fmt.Errorf("is not as declared: %s", strings.Join(wrong, ", "))
+		return fmt.Errorf("%w: %s", ErrDrift, strings.Join(wrong, ", "))
 	}
 	return nil
 }

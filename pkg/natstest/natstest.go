@@ -26,6 +26,30 @@ func Run(tb testing.TB) *server.Server {
 	return newFleet(tb).start(tb, alone(tb))
 }
 
+// Unsynced starts a server as [Run] does, without streams, that acknowledges before it has synced: one that nothing may rely on.
+func Unsynced(tb testing.TB) *server.Server {
+	tb.Helper()
+	f := newFleet(tb)
+	var o server.Options
+	if err := o.ProcessConfigString(f.conf()); err != nil {
+		tb.Fatal(err)
+	}
+	o.Host, o.Port, o.NoSigs, o.JetStream, o.StoreDir, o.JetStreamMaxStore = "127.0.0.1", server.RANDOM_PORT, true, true, tb.TempDir(), MaxStore
+	s, err := server.NewServer(&o)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	go s.Start()
+	tb.Cleanup(func() { stop(s) })
+	if !s.ReadyForConnections(20 * time.Second) {
+		tb.Fatal("the server is not ready")
+	}
+	f.open(tb, s)
+	fleets.Store(s.ClientURL(), f)
+	tb.Cleanup(func() { fleets.Delete(s.ClientURL()) })
+	return s
+}
+
 func alone(tb testing.TB) bus.Config {
 	tb.Helper()
 	return bus.Config{Dir: tb.TempDir(), MaxStore: MaxStore, MonitorPort: -1}

@@ -24,6 +24,7 @@ type Endpoint struct {
 	request protoreflect.FullName
 	invalid error // why it must not be offered
 	exports bool  // whether its answers are put on the audit trail
+	orders  bool  // whether it is a command that waits while the stream is nearly full
 	answer  func(ctx context.Context, rt *Runtime, req micro.Request) (proto.Message, error)
 }
 
@@ -85,6 +86,7 @@ func Handle[C decider.Event](log *eventlog.Log, verb string, id func(C) string,
 	return Endpoint{
 		subject: log.Aggregate().Command(verb),
 		request: nameOf[C](),
+		orders:  true,
 		invalid: checkPersonal(newMessage[C]().ProtoReflect().Descriptor(), a.box != nil, make(map[protoreflect.FullName]bool)),
 		answer: func(ctx context.Context, rt *Runtime, req micro.Request) (proto.Message, error) {
 			body := newMessage[C]()
@@ -102,6 +104,12 @@ func Handle[C decider.Event](log *eventlog.Log, verb string, id func(C) string,
 			return handle(ctx, rt, aggregate, cmd, body)
 		},
 	}
+}
+
+// WhenFull has a command taken although the stream is nearly full: one that corrects or erases, or takes rights away.
+func (e Endpoint) WhenFull() Endpoint {
+	e.orders = false
+	return e
 }
 
 // Exports has the answers of a query put on the audit trail, as data about many given to somebody.
@@ -245,7 +253,7 @@ func status(err error) (code string, tell bool) {
 		return "400", true
 	case errors.As(err, &refused):
 		return "409", true
-	case errors.Is(err, ErrNotYet):
+	case errors.Is(err, ErrNotYet), errors.Is(err, ErrNearlyFull):
 		return "503", true
 	case errors.Is(err, decider.ErrConflict), errors.Is(err, eventlog.ErrUnavailable), errors.Is(err, eventlog.ErrUnclear),
 		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, ErrBackend):
@@ -258,6 +266,8 @@ func status(err error) (code string, tell bool) {
 var (
 	// ErrNotYet is returned by a query whose answer is not there yet; the caller is told what is missing and may ask again.
 	ErrNotYet = errors.New("not there yet")
+	// ErrNearlyFull is returned when the stream keeps what room it has for commands that must not wait, see [Endpoint.WhenFull].
+	ErrNearlyFull = errors.New("only what corrects, erases or takes rights away is taken until it has more room; send the same command again then")
 	// ErrBackend is returned when something that a service needs, such as ClickHouse, does not answer; the caller is told to try again.
 	ErrBackend = errors.New("does not answer now")
 )

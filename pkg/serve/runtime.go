@@ -34,6 +34,7 @@ type Config struct {
 	IssuerKey   string `env:"TONGAN_NKEY_ISSUER" required:"" help:"Public part of the key that signs who may call."`
 	SecurityFlags
 	DistrictFlags
+	BusFlags
 	LogLevel   slog.Level `env:"TONGAN_LOG_LEVEL" default:"info" help:"Least level that is logged: debug, info, warn, error."`
 	HealthAddr string     `env:"TONGAN_HEALTH_ADDR" help:"Where to answer /healthz over HTTP, for example 127.0.0.1:8080; empty means nowhere."`
 }
@@ -51,6 +52,8 @@ type Runtime struct {
 	Districts []string
 	// Plaintext permits connections without TLS to other machines.
 	Plaintext bool
+	// Unsynced permits a bus that is not safe, see [BusFlags].
+	Unsynced bool
 	// Issuer is the public part of the key that signs who may call.
 	Issuer string
 	// Callers knows who calls; nil means what the audit stream says.
@@ -138,7 +141,7 @@ func process(ctx context.Context, name string, cfg Config, run func(*Runtime) er
 		defer end()
 	}
 	log.Info("service starts", "service", name, "version", Version)
-	err = run(&Runtime{JS: js, Issuer: cfg.IssuerKey, Clock: clock.Wall{}, Log: log, Districts: cfg.Districts, Plaintext: cfg.Plaintext})
+	err = run(&Runtime{JS: js, Issuer: cfg.IssuerKey, Clock: clock.Wall{}, Log: log, Districts: cfg.Districts, Plaintext: cfg.Plaintext, Unsynced: cfg.Unsynced})
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}

@@ -30,7 +30,7 @@ const (
 
 // Run offers endpoints under the name of a service until ctx ends; then it takes no new requests and finishes those under way.
 func Run(ctx context.Context, rt *Runtime, name, description string, endpoints []Endpoint) error {
-	r := &running{rt: rt, slots: make(chan struct{}, atOnce), stats: make(map[string]*stats), attempts: access.NewAttempts(rt.JS)}
+	r := &running{rt: rt, slots: make(chan struct{}, atOnce), stats: make(map[string]*stats), attempts: access.NewAttempts(rt.JS), room: room{rt: rt, stream: subject.Stream(name)}}
 	for _, e := range endpoints {
 		if e.invalid != nil {
 			return fmt.Errorf("endpoint %s: %w", e, e.invalid)
@@ -90,6 +90,7 @@ type running struct {
 	stats map[string]*stats // by subject; not changed after the start
 	// attempts writes down what was refused to callers.
 	attempts *access.Attempts
+	room     room
 }
 
 // stats are what STATS shows of an endpoint in its field data. The library's own counters of errors and time are not used: it reads them
@@ -132,6 +133,9 @@ func (r *running) answer(e Endpoint, req micro.Request) {
 	caller, err := identify(ctx, r.rt, req)
 	if err == nil {
 		err = caller.May(e.subject)
+	}
+	if err == nil && e.orders {
+		err = r.room.forOrdinary()
 	}
 	if err != nil {
 		r.deny(ctx, e, req, caller, err)

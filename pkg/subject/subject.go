@@ -107,6 +107,8 @@ const (
 	Callout = "$SYS.REQ.USER.AUTH"
 	// Connections is where every server tells its connections.
 	Connections = "$SYS.REQ.SERVER.PING.CONNZ"
+	// Storage is where every server tells how it stores: whether it syncs, how much it holds, and its time.
+	Storage = "$SYS.REQ.SERVER.PING.JSZ"
 )
 
 // Kick returns where a server is told to end a connection.

@@ -34,9 +34,14 @@ type Config struct {
 // FirstOperatorID is who may add the others.
 const FirstOperatorID = "operator-1"
 
+// Folds say how the aggregates of the service's stream are folded. The trail is no aggregate that anybody decides on.
+func Folds() eventlog.Folds {
+	return eventlog.Folds{caller.Aggregate: caller.Decider.Begin, subject.Trail: nil}
+}
+
 // Run offers the service's commands and queries until ctx ends.
 func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
-	if _, err := eventlog.Created(ctx, rt.JS, subject.Audit); err != nil {
+	if err := serve.Ready(ctx, rt, subject.Audit); err != nil {
 		return err
 	}
 	issuer, err := access.LoadIssuer(cfg.Issuer)
@@ -112,11 +117,11 @@ func endpoints(rt *serve.Runtime, registry *access.Registry, callers *eventlog.L
 		serve.Handle(callers, "rotate", (*auditv1.RotateCallerKey).GetCallerId,
 			func(ctx context.Context, _ *serve.Runtime, id string, cmd decider.Command, c *auditv1.RotateCallerKey) (*eventv1.CommandReply, error) {
 				return decide(ctx, id, cmd, c.GetNkey())
-			}),
+			}).WhenFull(),
 		serve.Handle(callers, "revoke", (*auditv1.RevokeCaller).GetCallerId,
 			func(ctx context.Context, _ *serve.Runtime, id string, cmd decider.Command, _ *auditv1.RevokeCaller) (*eventv1.CommandReply, error) {
 				return decide(ctx, id, cmd, "")
-			}),
+			}).WhenFull(),
 		serve.Query(subject.Caller.Query("list"), func(_ context.Context, q *auditv1.ListCallers) (*auditv1.Callers, error) {
 			return list(registry, q), nil
 		}),

@@ -15,9 +15,14 @@ import (
 // Config is what the service is told beside serve.Config: nothing so far.
 type Config struct{}
 
+// Folds say how the aggregates of the service's stream are folded.
+func Folds() eventlog.Folds {
+	return eventlog.Folds{institution.Aggregate: institution.Decider.Begin, round.Aggregate: round.Decider.Begin}
+}
+
 // Run offers the service's commands until ctx ends.
 func Run(ctx context.Context, rt *serve.Runtime, _ Config) error {
-	if _, err := eventlog.Created(ctx, rt.JS, subject.HealthCheck); err != nil {
+	if err := serve.Ready(ctx, rt, subject.HealthCheck); err != nil {
 		return err
 	}
 	return serve.Run(ctx, rt, subject.HealthCheck, "institutions, closed regime and check rounds", endpoints(rt))

@@ -11,7 +11,11 @@ import (
 	"tongan.dev/pkg/seal"
 	"tongan.dev/pkg/serve"
 	"tongan.dev/pkg/subject"
+	"tongan.dev/services/intake/internal/child"
+	"tongan.dev/services/intake/internal/duty"
+	"tongan.dev/services/intake/internal/hotline"
 	"tongan.dev/services/intake/internal/protection"
+	"tongan.dev/services/intake/internal/rules"
 )
 
 // Config is what the service is told beside serve.Config.
@@ -21,13 +25,21 @@ type Config struct {
 	Rules string `env:"TONGAN_INTAKE_RULES" type:"path" help:"File of the rules for deadlines, as JSON of tongan.intake.v1.RuleSets; empty: those of the project."`
 }
 
+// Folds say how the aggregates of the service's stream are folded.
+func Folds() eventlog.Folds {
+	return eventlog.Folds{
+		child.Aggregate: child.Decider.Begin, protection.Aggregate: protection.New(rules.Rules{}).Begin,
+		hotline.Aggregate: hotline.Decider.Begin, duty.Aggregate: duty.Decider.Begin,
+	}
+}
+
 // Run offers the service's commands and queries, and reacts, until ctx ends.
 func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
-	box, err := cfg.MasterKey.Box(ctx, rt.JS)
-	if err != nil {
+	if err := serve.Ready(ctx, rt, subject.Intake); err != nil {
 		return err
 	}
-	if _, err := eventlog.Created(ctx, rt.JS, subject.Intake); err != nil {
+	box, err := cfg.MasterKey.Box(ctx, rt.JS)
+	if err != nil {
 		return err
 	}
 	numbers, err := newNumbers(ctx, box)

@@ -38,7 +38,7 @@ func registry(rt *serve.Runtime, box *seal.Box, numbers *numbers) []serve.Endpoi
 				return numbers.transact(ctx, children, id, cmd)
 			}, serve.Seals[*intakev1.CorrectChild](box, seal.ChildKey),
 			serve.Checks(func(c *intakev1.CorrectChild) error { return checkDetails(c.GetDetails(), dayOf(c)) }),
-			serve.Prepare(func(c *intakev1.CorrectChild) { c.AgeBand = band(c.GetDetails(), dayOf(c)) })),
+			serve.Prepare(func(c *intakev1.CorrectChild) { c.AgeBand = band(c.GetDetails(), dayOf(c)) })).WhenFull(),
 		serve.Handle(children, "start-category", (*intakev1.StartCategory).GetChildId,
 			func(ctx context.Context, _ *serve.Runtime, id string, cmd decider.Command, c *intakev1.StartCategory) (*eventv1.CommandReply, error) {
 				var err error
@@ -59,8 +59,8 @@ func registry(rt *serve.Runtime, box *seal.Box, numbers *numbers) []serve.Endpoi
 		serve.Command(children, child.Decider, "arrange-care", (*intakev1.ArrangeCare).GetChildId),
 		serve.Command(children, child.Decider, "join-household", (*intakev1.JoinHousehold).GetChildId),
 		serve.Command(children, child.Decider, "assign-worker", (*intakev1.AssignWorker).GetChildId),
-		serve.Command(children, child.Decider, "merge", (*intakev1.MergeChild).GetChildId),
-		serve.Command(children, child.Decider, "forget", (*intakev1.ForgetChild).GetChildId),
+		serve.Command(children, child.Decider, "merge", (*intakev1.MergeChild).GetChildId).WhenFull(),
+		serve.Command(children, child.Decider, "forget", (*intakev1.ForgetChild).GetChildId).WhenFull(),
 		serve.Query(ChildSubject, func(ctx context.Context, q *intakev1.GetChild) (*intakev1.Child, error) {
 			return getChild(ctx, rt, children, box, q)
 		}),

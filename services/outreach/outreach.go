@@ -22,13 +22,21 @@ type Config struct {
 	MasterKey seal.File `embed:""`
 }
 
+// Folds say how the aggregates of the service's stream are folded.
+func Folds() eventlog.Folds {
+	return eventlog.Folds{
+		visitlog.Aggregate: visitlog.Decider.Begin, reminder.Aggregate: reminder.Decider.Begin,
+		delivery.Aggregate: delivery.Decider.Begin, support.Aggregate: support.Decider.Begin,
+	}
+}
+
 // Run offers the service's commands and hands queued reminders to the gateway until ctx ends.
 func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
-	box, err := cfg.MasterKey.Box(ctx, rt.JS)
-	if err != nil {
+	if err := serve.Ready(ctx, rt, subject.Outreach); err != nil {
 		return err
 	}
-	if _, err := eventlog.Created(ctx, rt.JS, subject.Outreach); err != nil {
+	box, err := cfg.MasterKey.Box(ctx, rt.JS)
+	if err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -47,7 +55,7 @@ func endpoints(rt *serve.Runtime, box *seal.Box) []serve.Endpoint {
 	return []serve.Endpoint{
 		serve.Command(visits, visitlog.Decider, "record", visitlog.RecordID,
 			serve.Creates((*outreachv1.RecordVisit).GetVisitId), serve.Seals[*outreachv1.RecordVisit](box, seal.ChildKey)),
-		serve.Command(visits, visitlog.Decider, "void", visitlog.VoidID),
+		serve.Command(visits, visitlog.Decider, "void", visitlog.VoidID).WhenFull(),
 		serve.Command(reminders, reminder.Decider, "queue", (*outreachv1.QueueReminders).GetBatchId,
 			serve.Creates((*outreachv1.QueueReminders).GetBatchId), serve.Prepare(countSegments),
 			serve.Seals[*outreachv1.QueueReminders](box, seal.ChildKey)),

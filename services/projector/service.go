@@ -9,6 +9,7 @@ import (
 
 	"tongan.dev/pkg/chclient"
 	"tongan.dev/pkg/serve"
+	"tongan.dev/pkg/subject"
 	"tongan.dev/pkg/transport"
 )
 
@@ -25,6 +26,9 @@ type ServiceConfig struct {
 func Serve(ctx context.Context, rt *serve.Runtime, cfg ServiceConfig) error {
 	opts, err := chclient.Options(cfg.DSN, cfg.TLS, rt.Plaintext)
 	if err != nil {
+		return err
+	}
+	if err := serve.Ready(ctx, rt, subject.Services()...); err != nil {
 		return err
 	}
 	conn, err := clickhouse.Open(opts)

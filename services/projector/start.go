@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"sort"
 
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"tongan.dev/pkg/eventlog"
+	"tongan.dev/pkg/subject"
 )
 
 const (
@@ -57,6 +61,24 @@ func (f *follower) claimed(ctx context.Context) (found bool, err error) {
 		found = found || version == Version
 	}
 	return found, rows.Err()
+}
+
+// Identity reports whether the tables are what a projector of this build would go on to fill from the stream of a service on this bus; if
+// they hold something else, the error is ErrGeneration and says what to do. Nothing is changed.
+func Identity(ctx context.Context, js jetstream.JetStream, conn driver.Conn, service string) error {
+	f := &follower{Projector: &Projector{js: js, conn: conn}, service: service, stream: subject.Stream(service)}
+	var err error
+	if f.created, err = eventlog.Created(ctx, js, service); err != nil {
+		return err
+	}
+	if _, err := f.claimed(ctx); err != nil {
+		return err
+	}
+	last, err := f.journal(ctx, "max(seq)", nil)
+	if err != nil {
+		return err
+	}
+	return f.notAhead(ctx, last)
 }
 
 // recreated is the error for tables filled from a stream that was created at another time.
@@ -111,6 +133,9 @@ func (f *follower) journal(ctx context.Context, aggregate string, upTo *uint64) 
 	return n, nil
 }
 
+// errAhead stands for a journal that knows what the stream does not have.
+var errAhead = errors.New("the tables are ahead of the stream")
+
 // notAhead refuses to go on when the journal knows sequences that the stream has not reached, as after the restoring of an old copy.
 func (f *follower) notAhead(ctx context.Context, last uint64) error {
 	s, err := f.js.Stream(ctx, f.stream)
@@ -118,8 +143,8 @@ func (f *follower) notAhead(ctx context.Context, last uint64) error {
 		return fmt.Errorf("stream %s: %w", f.stream, err)
 	}
 	if end := s.CachedInfo().State.LastSeq; end < last {
-		return fatal{fmt.Errorf("%w: stream %s up to sequence %d, on this bus it ends at %d; restore the bus, or drop the tables, migrate and let them fill again",
-			ErrGeneration, f.stream, last, end)}
+		return fatal{fmt.Errorf("%w: %w: stream %s up to sequence %d, on this bus it ends at %d; restore the bus, or drop the tables, migrate and let them fill again",
+			ErrGeneration, errAhead, f.stream, last, end)}
 	}
 	return nil
 }

@@ -37,6 +37,11 @@ var (
 	IssueSubject = publishing.Aggregate.Command("issue")
 )
 
+// Folds say how the aggregates of the service's stream are folded.
+func Folds() eventlog.Folds {
+	return eventlog.Folds{publishing.Aggregate: publishing.Decider(nil).Begin}
+}
+
 // Run offers the service's query and command until ctx ends.
 func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
 	if _, err := time.Parse(time.DateOnly, cfg.Baseline); err != nil {
@@ -54,7 +59,7 @@ func Run(ctx context.Context, rt *serve.Runtime, cfg Config) error {
 	if err := db.Ping(ctx); err != nil {
 		return fmt.Errorf("no ClickHouse at %v: %w", opts.Addr, err)
 	}
-	if _, err := eventlog.Created(ctx, rt.JS, subject.Reporting); err != nil {
+	if err := serve.Ready(ctx, rt, subject.Reporting); err != nil {
 		return err
 	}
 	f := figures{db: db, baseline: cfg.Baseline}
