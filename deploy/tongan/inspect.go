@@ -13,18 +13,14 @@ import (
 
 	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/chclient"
-	"tongan.dev/pkg/serve"
-	"tongan.dev/pkg/subject"
 	"tongan.dev/pkg/transport"
 	"tongan.dev/services/projector"
 )
 
 // inspectFlags say where the bus and the tables are that are looked at, and as whom.
 type inspectFlags struct {
-	logFlags
-	serve.SecurityFlags
+	busFlags
 	Data          string        `env:"TONGAN_DATA" type:"path" help:"Data folder of a standalone that runs: credentials and password are taken from there."`
-	NATSURL       string        `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus."`
 	Credentials   string        `env:"TONGAN_CREDENTIALS" type:"path" help:"File with the seed of the user inspector, mode 0600."`
 	ClickHouseDSN string        `name:"clickhouse-dsn" env:"TONGAN_CLICKHOUSE_DSN" help:"ClickHouse as user migration, clickhouse://user:password@host:port."`
 	ClickHouseTLS transport.TLS `embed:"" prefix:"clickhouse-" envprefix:"TONGAN_CLICKHOUSE_"`
@@ -57,14 +53,6 @@ func (f *inspectFlags) open() (js jetstream.JetStream, conn driver.Conn, err err
 	if err := f.fill(); err != nil {
 		return nil, nil, err
 	}
-	credentials, err := access.LoadCredentials(f.Credentials)
-	if err != nil {
-		return nil, nil, err
-	}
-	security, err := f.NATSOptions(f.NATSURL)
-	if err != nil {
-		return nil, nil, err
-	}
 	opts, err := chclient.Options(f.ClickHouseDSN, f.ClickHouseTLS, f.Plaintext)
 	if err != nil {
 		return nil, nil, err
@@ -72,8 +60,7 @@ func (f *inspectFlags) open() (js jetstream.JetStream, conn driver.Conn, err err
 	if conn, err = clickhouse.Open(opts); err != nil {
 		return nil, nil, fmt.Errorf("clickhouse: %w", err)
 	}
-	js, err = serve.Connect(f.NATSURL, subject.Micro(access.Inspector), serve.NewLog(f.LogLevel), append(security, credentials.ServiceOptions(access.Inspector)...)...)
-	if err != nil {
+	if js, err = f.as(access.Inspector, f.Credentials); err != nil {
 		return nil, nil, errors.Join(err, conn.Close())
 	}
 	return js, conn, nil

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/seal"
@@ -12,11 +14,29 @@ import (
 	"tongan.dev/services/projector"
 )
 
-// migrateCmd prepares servers of one's own; the standalone prepares its own by itself.
-type migrateCmd struct {
+// busFlags say where the bus is, for what is done there as a user of the services' account.
+type busFlags struct {
 	logFlags
 	serve.SecurityFlags
-	NATSURL       string        `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus."`
+	NATSURL string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus."`
+}
+
+// as connects as a user whose seed is in a file.
+func (f *busFlags) as(user, path string) (jetstream.JetStream, error) {
+	credentials, err := access.LoadCredentials(path)
+	if err != nil {
+		return nil, err
+	}
+	security, err := f.NATSOptions(f.NATSURL)
+	if err != nil {
+		return nil, err
+	}
+	return serve.Connect(f.NATSURL, subject.Micro(user), serve.NewLog(f.LogLevel), append(security, credentials.ServiceOptions(user)...)...)
+}
+
+// migrateCmd prepares servers of one's own; the standalone prepares its own by itself.
+type migrateCmd struct {
+	busFlags
 	Credentials   string        `env:"TONGAN_CREDENTIALS" required:"" type:"path" help:"File with the seed of the user migration, mode 0600."`
 	ClickHouseDSN string        `name:"clickhouse-dsn" env:"TONGAN_CLICKHOUSE_DSN" required:"" help:"ClickHouse as user migration, clickhouse://user:password@host:port."`
 	ClickHouseTLS transport.TLS `embed:"" prefix:"clickhouse-" envprefix:"TONGAN_CLICKHOUSE_"`
@@ -32,16 +52,7 @@ func (c *migrateCmd) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	credentials, err := access.LoadCredentials(c.Credentials)
-	if err != nil {
-		return err
-	}
-	security, err := c.NATSOptions(c.NATSURL)
-	if err != nil {
-		return err
-	}
-	opts := append(security, credentials.ServiceOptions(access.Migration)...)
-	js, err := serve.Connect(c.NATSURL, subject.Micro(access.Migration), serve.NewLog(c.LogLevel), opts...)
+	js, err := c.as(access.Migration, c.Credentials)
 	if err != nil {
 		return err
 	}

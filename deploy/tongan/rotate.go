@@ -12,8 +12,6 @@ import (
 
 	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/seal"
-	"tongan.dev/pkg/serve"
-	"tongan.dev/pkg/subject"
 )
 
 // keysCmd keeps the keys that seal personal details.
@@ -23,9 +21,7 @@ type keysCmd struct {
 
 // keysRotateCmd rotates the master key while the services go on. Ended at any point, it is run again.
 type keysRotateCmd struct {
-	logFlags
-	serve.SecurityFlags
-	NATSURL     string    `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus."`
+	busFlags
 	Credentials string    `env:"TONGAN_CREDENTIALS" required:"" type:"path" help:"File with the seed of the user keykeeper, mode 0600."`
 	MasterKey   seal.File `embed:""`
 	AddOnly     bool      `help:"Add the version and stop, to copy the file to other machines; without it the rotation is finished then."`
@@ -33,16 +29,7 @@ type keysRotateCmd struct {
 
 // Run rotates and prints what that did, in numbers.
 func (c *keysRotateCmd) Run(ctx context.Context) error {
-	credentials, err := access.LoadCredentials(c.Credentials)
-	if err != nil {
-		return err
-	}
-	security, err := c.NATSOptions(c.NATSURL)
-	if err != nil {
-		return err
-	}
-	opts := append(security, credentials.ServiceOptions(access.Keykeeper)...)
-	js, err := serve.Connect(c.NATSURL, subject.Micro(access.Keykeeper), serve.NewLog(c.LogLevel), opts...)
+	js, err := c.as(access.Keykeeper, c.Credentials)
 	if err != nil {
 		return err
 	}
