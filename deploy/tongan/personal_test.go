@@ -283,8 +283,8 @@ func (p personal) counts(t *testing.T) string {
 		"SELECT indicator, sum(value) FROM tongan.tallies GROUP BY indicator ORDER BY indicator",
 		"SELECT adm_code, age_band, categories, count() FROM tongan.children GROUP BY ALL ORDER BY ALL",
 		"SELECT adm_code, category, rule, started_on, ended_on, count() FROM tongan.category_memberships GROUP BY ALL ORDER BY ALL",
-		"SELECT state, category, count() FROM tongan.cases GROUP BY ALL ORDER BY ALL",
-		"SELECT type, uniqExact(aggregate_id) FROM tongan.journal WHERE aggregate = 'contact' GROUP BY ALL ORDER BY ALL",
+		"SELECT category, uniqExact(case_id) FROM tongan.cases GROUP BY ALL ORDER BY ALL",
+		"SELECT type, count(), uniqExact(aggregate_id) FROM tongan.journal WHERE aggregate IN ('contact', 'case') GROUP BY ALL ORDER BY ALL",
 	} {
 		code, body := p.query(t, projector.UserAnalystCity, sql)
 		if code != http.StatusOK || body == "" {
