@@ -172,15 +172,15 @@ func (b *Box) Destroy(ctx context.Context, keyID string) error {
 	}
 }
 
+// destroy removes the last message of a key, and puts the mark in its place if there is no other: while a key is wrapped again there are two
+// of it, and in between somebody may have made one. It looks again only after a pause, since others make keys as fast as it could look.
 func (b *Box) destroy(ctx context.Context, keyID string) error {
-	for { // while it is wrapped again there are two of it
-		m, err := b.keys.GetLastMsgForSubject(ctx, subject.Key(keyID))
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			break
-		}
-		if err != nil {
-			return err
-		}
+	m, err := b.keys.GetLastMsgForSubject(ctx, subject.Key(keyID))
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+	case err != nil:
+		return err
+	default:
 		found := &eventv1.WrappedKey{}
 		if proto.Unmarshal(m.Data, found) == nil && len(found.GetCiphertext()) == 0 {
 			return nil
