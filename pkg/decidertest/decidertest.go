@@ -105,11 +105,14 @@ func Command(at, id string, body decider.Event) decider.Command {
 	return decider.Command{At: t, ID: id, Digest: []byte(id), Aggregate: (&Log{}).Key("a1"), Body: body}
 }
 
-// Log is a decider.Log in memory for a single aggregate. Its zero value is empty.
+// Log is a decider.Keeper in memory for a single aggregate. Its zero value is empty.
 type Log struct {
 	mu     sync.Mutex
 	events []decider.Recorded
+	kept   any
 }
+
+var _ decider.Keeper = (*Log)(nil)
 
 // Seed stores events as if they had been appended one by one.
 func (l *Log) Seed(events ...decider.Event) {
@@ -156,3 +159,16 @@ func (l *Log) Append(_ context.Context, _ string, last uint64, events []decider.
 	}
 	return uint64(len(l.events)), nil
 }
+
+// Take returns what was kept.
+func (l *Log) Take(string) (any, bool) {
+	kept := l.kept
+	l.kept = nil
+	return kept, kept != nil
+}
+
+// Keep keeps a value.
+func (l *Log) Keep(_ string, value any, _ int) { l.kept = value }
+
+// Last returns the number of events, which is the last sequence.
+func (l *Log) Last(context.Context, string) (uint64, error) { return uint64(len(l.events)), nil }

@@ -22,8 +22,9 @@ import (
 type Endpoint struct {
 	subject string
 	request protoreflect.FullName
-	invalid error // why it must not be offered
-	exports bool  // whether its answers are put on the audit trail
+	invalid error                    // why it must not be offered
+	exports bool                     // whether its answers are put on the audit trail
+	states  func() map[string]uint64 // what the log of a command says of the states it keeps; nil for a query
 	answer  func(ctx context.Context, rt *Runtime, req micro.Request) (proto.Message, error)
 }
 
@@ -85,6 +86,7 @@ func Handle[C decider.Event](log *eventlog.Log, verb string, id func(C) string,
 	return Endpoint{
 		subject: log.Aggregate().Command(verb),
 		request: nameOf[C](),
+		states:  log.Stats,
 		invalid: checkPersonal(newMessage[C]().ProtoReflect().Descriptor(), a.box != nil, make(map[protoreflect.FullName]bool)),
 		answer: func(ctx context.Context, rt *Runtime, req micro.Request) (proto.Message, error) {
 			body := newMessage[C]()
