@@ -84,8 +84,8 @@ type Keeper interface {
 	Take(id string) (value any, ok bool)
 	// Keep keeps a value of about so many bytes. It may be dropped at any time.
 	Keep(id string, value any, size int)
-	// Last returns the sequence of the aggregate's last message as confirmed with the leader.
-	Last(ctx context.Context, id string) (uint64, error)
+	// LoadAfter returns the aggregate's events after a sequence in order, and the sequence of its last message as confirmed with the leader.
+	LoadAfter(ctx context.Context, id string, after uint64) (events []Recorded, last uint64, err error)
 }
 
 // ErrConflict is returned when somebody else appended to the aggregate in the meantime.

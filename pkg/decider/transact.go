@@ -31,60 +31,74 @@ func TransactOnce[S any](ctx context.Context, log Log, d Decider[S], id string, 
 	}
 	defer unlock()
 	cmd.Aggregate = log.Key(id)
-	for range tries {
-		reply, again, err = attempt(ctx, log, d, id, cmd)
-		if !errors.Is(err, ErrConflict) {
-			return reply, again, err
+	f, kept := take[S](log, id)
+	confirmed := !kept
+	if !kept {
+		if f, err = Load(ctx, log, d, id); err != nil {
+			return nil, false, err
 		}
+	}
+	for range tries {
+		a := f.decide(d, cmd)
+		switch {
+		case len(a.events) > 0:
+			reply, err = f.append(ctx, log, d, id, cmd, a.events)
+			if !errors.Is(err, ErrConflict) {
+				return reply, false, err
+			}
+		case confirmed:
+			keep(log, id, f)
+			return a.reply, a.again, a.err
+		}
+		// What appends nothing meets no expectation: its answer rests on what the leader has now. So does the next try after a conflict.
+		if err := f.catchUp(ctx, log, d, id); err != nil {
+			return nil, false, err
+		}
+		confirmed = true
 	}
 	return nil, false, fmt.Errorf("%s: %w", cmd.Aggregate, ErrConflict)
 }
 
-// attempt decides once and appends. What was kept is taken, and is kept again only where it is known to be what the log holds; so after any
-// failure the next command loads.
-func attempt[S any](ctx context.Context, log Log, d Decider[S], id string, cmd Command) (*eventv1.CommandReply, bool, error) {
-	f, kept := take[S](log, id)
-	a := answer{}
-	if kept {
-		a = f.decide(d, cmd)
-	}
-	if len(a.events) == 0 {
-		if err := refresh(ctx, log, d, id, &f, kept); err != nil {
-			return nil, false, err
-		}
-		if a = f.decide(d, cmd); len(a.events) == 0 {
-			keep(log, id, f)
-			return a.reply, a.again, a.err
-		}
-	}
+// append stores what a command leads to, and folds it in. The aggregate was taken from its keeper and is kept again only when it is known to
+// be what the log holds; so after any failure the next command loads.
+func (f *Folded[S]) append(ctx context.Context, log Log, d Decider[S], id string, cmd Command, events []Event) (*eventv1.CommandReply, error) {
 	reply := &eventv1.CommandReply{Happened: true}
-	batch := make([]Recorded, len(a.events))
-	for i, e := range a.events {
+	batch := make([]Recorded, len(events))
+	for i, e := range events {
 		batch[i] = Recorded{Event: e, ID: EventID(cmd.Aggregate, cmd.ID, i), Cause: cmp.Or(cmd.Cause, cmd.ID), Size: proto.Size(e)}
 		reply.EventIds = append(reply.EventIds, batch[i].ID)
 	}
 	last, err := log.Append(ctx, id, f.last, batch)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	reply.Revision = last
 	for i, e := range batch {
 		e.Sequence = last - uint64(len(batch)-1-i)
 		e.Event = proto.Clone(e.Event).(Event) // the state may hold on to it, and it may share messages with the command
 		if f.add(d, e) != nil {                // evolve does not know what decide returns: the next command loads, and says so
-			return reply, false, nil
+			return reply, nil
 		}
 	}
-	keep(log, id, f)
-	return reply, false, nil
+	keep(log, id, *f)
+	return reply, nil
 }
 
-// refresh brings an aggregate to what the leader has. An answer that appends nothing meets no expectation, so it rests on this.
-func refresh[S any](ctx context.Context, log Log, d Decider[S], id string, f *Folded[S], kept bool) error {
-	if kept {
-		last, err := log.(Keeper).Last(ctx, id)
-		if err != nil || last == f.last {
+// catchUp folds in what was appended by others. Where the log ends earlier than it did, as one restored from a copy may, it loads.
+func (f *Folded[S]) catchUp(ctx context.Context, log Log, d Decider[S], id string) error {
+	if k, ok := log.(Keeper); ok {
+		events, last, err := k.LoadAfter(ctx, id, f.last)
+		if err != nil {
 			return err
+		}
+		for _, e := range events {
+			if err := f.add(d, e); err != nil {
+				return fmt.Errorf("fold %s: %w", log.Key(id), err)
+			}
+		}
+		if last >= f.last {
+			f.last = last
+			return nil
 		}
 	}
 	var err error

@@ -140,10 +140,15 @@ func (l *Log) Lock(context.Context, string) (func(), error) {
 }
 
 // Load returns copies of all events.
-func (l *Log) Load(context.Context, string) ([]decider.Recorded, uint64, error) {
-	out := make([]decider.Recorded, len(l.events))
-	for i, r := range l.events {
-		out[i] = decider.Recorded{Event: proto.Clone(r.Event).(decider.Event), ID: r.ID, Sequence: r.Sequence}
+func (l *Log) Load(ctx context.Context, id string) ([]decider.Recorded, uint64, error) {
+	return l.LoadAfter(ctx, id, 0)
+}
+
+// LoadAfter returns copies of the events after a sequence.
+func (l *Log) LoadAfter(_ context.Context, _ string, after uint64) ([]decider.Recorded, uint64, error) {
+	var out []decider.Recorded
+	for _, r := range l.events[after:] {
+		out = append(out, decider.Recorded{Event: proto.Clone(r.Event).(decider.Event), ID: r.ID, Sequence: r.Sequence})
 	}
 	return out, uint64(len(l.events)), nil
 }
@@ -169,6 +174,3 @@ func (l *Log) Take(string) (any, bool) {
 
 // Keep keeps a value.
 func (l *Log) Keep(_ string, value any, _ int) { l.kept = value }
-
-// Last returns the number of events, which is the last sequence.
-func (l *Log) Last(context.Context, string) (uint64, error) { return uint64(len(l.events)), nil }

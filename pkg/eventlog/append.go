@@ -117,6 +117,8 @@ func (l *Log) prepare(ctx context.Context, id string, last uint64, events []deci
 func (w *writer) publish(members []*pending) error {
 	ctx, cancel := context.WithTimeout(context.Background(), publishTimeout)
 	defer cancel()
+	ctx, end := untilCut(ctx, w.js.Conn())
+	defer end()
 	var msgs []*nats.Msg
 	for _, p := range members {
 		msgs = append(msgs, p.msgs...)

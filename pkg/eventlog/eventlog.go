@@ -4,7 +4,6 @@ package eventlog
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/subject"
@@ -77,9 +75,14 @@ func (l *Log) Lock(ctx context.Context, id string) (func(), error) {
 // Load returns the events of an aggregate in order, as confirmed with the stream's leader, and the sequence of its last message.
 // A damaged message is skipped and reported; its sequence counts. A sound one of an unknown type is decider.ErrUnknownEvent.
 func (l *Log) Load(ctx context.Context, id string) ([]decider.Recorded, uint64, error) {
-	envelopes, last, err := l.read(ctx, id, 0)
+	return l.LoadAfter(ctx, id, 0)
+}
+
+// LoadAfter is Load of the events after a sequence. Where there are none it is one request.
+func (l *Log) LoadAfter(ctx context.Context, id string, after uint64) ([]decider.Recorded, uint64, error) {
+	envelopes, last, err := l.read(ctx, id, after)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, fmt.Errorf("load %s: %w", l.Key(id), err)
 	}
 	events := make([]decider.Recorded, len(envelopes))
 	for i, e := range envelopes {
@@ -91,81 +94,16 @@ func (l *Log) Load(ctx context.Context, id string) ([]decider.Recorded, uint64, 
 	return events, last, nil
 }
 
-// read returns the envelopes of an aggregate after a sequence, and the sequence of the last message as the leader knows it.
-func (l *Log) read(ctx context.Context, id string, after uint64) ([]Envelope, uint64, error) {
-	last, err := l.Last(ctx, id)
-	if err != nil {
-		return nil, 0, fmt.Errorf("load %s: %w", l.Key(id), err)
-	}
-	var out []Envelope
-	for next := after + 1; next <= last; {
-		msgs, err := jetstreamext.GetBatch(ctx, l.js, l.agg.Stream(), MaxEvents,
-			jetstreamext.GetBatchSubject(l.agg.Filter(id)), jetstreamext.GetBatchSeq(next))
-		if err != nil {
-			return nil, 0, fmt.Errorf("load %s: %w: %w", l.Key(id), ErrUnavailable, err)
-		}
-		for m, err := range msgs {
-			if errors.Is(err, jetstreamext.ErrNoMessages) { // a follower that lags behind the leader
-				break
-			}
-			if err != nil {
-				return nil, 0, fmt.Errorf("load %s: %w: %w", l.Key(id), ErrUnavailable, err)
-			}
-			next = m.Sequence + 1
-			if e, ok := l.decode(m); ok {
-				out = append(out, e)
-			}
-		}
-		if next <= last {
-			if err := pause(ctx, time.Millisecond); err != nil {
-				return nil, 0, fmt.Errorf("load %s: %w: %w", l.Key(id), ErrUnavailable, err)
-			}
-		}
-	}
-	return out, last, nil
-}
-
-func (l *Log) decode(m *jetstream.RawStreamMsg) (Envelope, bool) {
-	e, err := Decode(m.Subject, m.Header, m.Data, m.Sequence)
-	if l.genuine != nil && !l.genuine(m.Subject, m.Header, m.Data) {
+func (l *Log) decode(m *stored) (Envelope, bool) {
+	e, err := Decode(m.Subject, m.header, m.Data, m.Seq)
+	if l.genuine != nil && !l.genuine(m.Subject, m.header, m.Data) {
 		err = errNotGenuine
 	}
 	if err != nil && !errors.Is(err, ErrUnknownType) {
-		l.log.Error("damaged event skipped", "stream", l.agg.Stream(), "sequence", m.Sequence, "error", err)
+		l.log.Error("damaged event skipped", "stream", l.agg.Stream(), "sequence", m.Seq, "error", err)
 		return e, false
 	}
 	return e, true
-}
-
-// Last asks the leader for the sequence of the last message of an aggregate; 0 means there is none.
-func (l *Log) Last(ctx context.Context, id string) (uint64, error) {
-	return LastSequence(ctx, l.js, l.agg.Stream(), l.agg.Filter(id))
-}
-
-// LastSequence asks a stream's leader, not a follower, for the sequence of the last message under a subject filter; 0 means there is
-// none.
-func LastSequence(ctx context.Context, js jetstream.JetStream, stream, filter string) (uint64, error) {
-	request, err := json.Marshal(map[string]string{"last_by_subj": filter})
-	if err != nil {
-		return 0, err
-	}
-	answer, err := js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, request)
-	if err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	var got struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message struct {
-			Seq uint64 `json:"seq"`
-		} `json:"message"`
-	}
-	if err := json.Unmarshal(answer.Data, &got); err != nil {
-		return 0, fmt.Errorf("last message of %s: %w", stream, err)
-	}
-	if got.Error != nil && got.Error.ErrorCode != jetstream.JSErrCodeMessageNotFound {
-		return 0, fmt.Errorf("%w: %w", ErrUnavailable, got.Error)
-	}
-	return got.Message.Seq, nil
 }
 
 func pause(ctx context.Context, d time.Duration) error {

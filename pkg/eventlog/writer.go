@@ -24,8 +24,8 @@ const (
 	maxBatchBytes = 4 << 20
 	// few appends are sent one by one: a batch costs the server as many fsyncs and files as about so many single messages.
 	few = 8
-	// maxRounds is how many batches are under way: the next is made ready while the server stores one.
-	maxRounds = 2
+	// maxRounds is how many batches are under way. A second one makes both smaller, and the server stores one at a time anyway.
+	maxRounds = 1
 	// lookAt is how many aggregates are looked at in one request; its answer has a message for each kind of event, 1024 at most.
 	lookAt = 128
 	// maxFutile is how often appends are sent together again although none of them was at fault.
@@ -38,7 +38,9 @@ type writer struct {
 	js     jetstream.JetStream
 	stream string
 	locks  locks
-	mu     sync.Mutex
+	// few is how many appends are sent one by one.
+	few int
+	mu  sync.Mutex
 	// waiting holds what is not sent yet, of together bytes.
 	waiting []*pending
 	bytes   int
@@ -66,7 +68,7 @@ func writerOf(js jetstream.JetStream, stream string) *writer {
 	maps.DeleteFunc(writers.of, func(d destination, _ *writer) bool { return d.conn.IsClosed() })
 	d := destination{js.Conn(), stream}
 	if writers.of[d] == nil {
-		writers.of[d] = &writer{js: js, stream: stream}
+		writers.of[d] = &writer{js: js, stream: stream, few: few}
 	}
 	return writers.of[d]
 }
@@ -109,7 +111,7 @@ func (w *writer) dispatch() {
 	for len(w.waiting) > 0 {
 		var members []*pending
 		switch {
-		case w.crowd <= few && w.rounds+len(w.waiting) <= few:
+		case w.crowd <= w.few && w.rounds+len(w.waiting) <= w.few:
 			members = w.take(1)
 		case w.rounds < maxRounds:
 			members = w.take(len(w.waiting))
@@ -147,7 +149,7 @@ func (w *writer) take(n int) []*pending {
 // of the next.
 func (w *writer) round(members []*pending) {
 	single := func(p *pending) bool { return len(p.msgs) == 1 }
-	if len(members) <= few && !slices.ContainsFunc(members, func(p *pending) bool { return !single(p) }) {
+	if len(members) <= w.few && !slices.ContainsFunc(members, func(p *pending) bool { return !single(p) }) {
 		w.oneByOne(members)
 	} else {
 		w.commit(members)
@@ -253,6 +255,8 @@ func settle(members []*pending) []*pending {
 func (w *writer) movedOn(members []*pending) (suspects, others []*pending) {
 	ctx, cancel := context.WithTimeout(context.Background(), publishTimeout)
 	defer cancel()
+	ctx, end := untilCut(ctx, w.js.Conn())
+	defer end()
 	last := make(map[string]uint64, len(members))
 	for some := range slices.Chunk(members, lookAt) {
 		filters := make([]string, len(some))
