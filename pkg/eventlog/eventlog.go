@@ -19,8 +19,8 @@ import (
 // MaxEvents is how many events one command may lead to: the server's bound for an atomic batch.
 const MaxEvents = 1000
 
-// ReadQueue is the queue length (nats.SyncQueueLen) for connections that load aggregates. A load makes a queue and throws it away; the
-// library's own 65536 places cost half a megabyte each time.
+// ReadQueue is the queue length (nats.SyncQueueLen) for the connections of services. A request with many answers makes a queue and throws it
+// away; the library's own 65536 places cost half a megabyte each time.
 const ReadQueue = 2 * MaxEvents
 
 var (

@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
 // Limits of a writer.
@@ -26,8 +24,6 @@ const (
 	few = 8
 	// maxRounds is how many batches are under way. A second one makes both smaller, and the server stores one at a time anyway.
 	maxRounds = 1
-	// lookAt is how many aggregates are looked at in one request; its answer has a message for each kind of event, 1024 at most.
-	lookAt = 128
 	// maxFutile is how often appends are sent together again although none of them was at fault.
 	maxFutile = 3
 )
@@ -46,7 +42,8 @@ type writer struct {
 	bytes   int
 	// rounds is how many are under way; crowd how many appends went out together lately.
 	rounds, crowd int
-	// wary says that the last batch had appends at fault: the next is looked at before it is sent.
+	// wary says that the last batch had appends at fault: the aggregates of the next are looked at before it is sent. Where conflicts are
+	// common, nearly every large batch has one, and what is refused costs as much as what is stored.
 	wary atomic.Bool
 }
 
@@ -173,9 +170,9 @@ func (w *writer) commit(members []*pending) {
 	futile := 0
 	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
 		if w.wary.Load() && len(members) > 1 {
-			suspects, others := w.movedOn(members)
-			w.wary.Store(len(suspects) > 0)
-			members = append(others, settle(suspects)...)
+			n := len(members)
+			members = settle(members)
+			w.wary.Store(len(members) < n)
 		}
 		members = present(members)
 		if len(members) == 0 {
@@ -195,8 +192,12 @@ func (w *writer) commit(members []*pending) {
 			}
 			return
 		}
+		for _, p := range members {
+			p.unsure = p.unsure || kind == unanswered
+		}
 		tried := len(members)
-		if members = w.sift(members, kind); len(members) < tried {
+		if members = settle(members); len(members) < tried {
+			w.wary.Store(tried > 1 && kind == conflicting)
 			continue
 		}
 		if futile++; futile >= maxFutile && len(members) > 1 && kind == conflicting {
@@ -205,25 +206,6 @@ func (w *writer) commit(members []*pending) {
 		}
 		_ = pause(context.Background(), wait)
 	}
-}
-
-// sift answers those of a failed try whose outcome can be found out, and returns the others, of which nothing is stored.
-func (w *writer) sift(members []*pending, kind failure) []*pending {
-	if kind == unanswered {
-		for _, p := range members {
-			p.unsure = true
-		}
-		return settle(members)
-	}
-	if len(members) == 1 {
-		return settle(members)
-	}
-	w.wary.Store(true)
-	suspects, others := w.movedOn(members)
-	if len(suspects) == 0 { // who was asked may lag behind the leader
-		return settle(members)
-	}
-	return append(others, settle(suspects)...)
 }
 
 // present leaves out those whose callers gave up.
@@ -248,39 +230,4 @@ func settle(members []*pending) []*pending {
 		p.answer(found[i].sequence, found[i].err)
 	}
 	return left
-}
-
-// movedOn parts appends by whether their aggregates have events after those they expect, as one replica knows in a few requests. That is a
-// hint: the replica may lag behind the leader, and the events may be the append's own.
-func (w *writer) movedOn(members []*pending) (suspects, others []*pending) {
-	ctx, cancel := context.WithTimeout(context.Background(), publishTimeout)
-	defer cancel()
-	ctx, end := untilCut(ctx, w.js.Conn())
-	defer end()
-	last := make(map[string]uint64, len(members))
-	for some := range slices.Chunk(members, lookAt) {
-		filters := make([]string, len(some))
-		for i, p := range some {
-			filters[i] = p.filter
-		}
-		msgs, err := jetstreamext.GetLastMsgsFor(ctx, w.js, w.stream, filters)
-		if err != nil {
-			break
-		}
-		for m, err := range msgs {
-			if err != nil {
-				break
-			}
-			filter := m.Subject[:strings.LastIndexByte(m.Subject, '.')+1] + "*"
-			last[filter] = max(last[filter], m.Sequence)
-		}
-	}
-	for _, p := range members {
-		if last[p.filter] > p.last {
-			suspects = append(suspects, p)
-		} else {
-			others = append(others, p)
-		}
-	}
-	return suspects, others
 }
