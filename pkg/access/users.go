@@ -103,7 +103,6 @@ func decides(service string, trail, more []string) User {
 		subject.Events(service),
 		subject.API("STREAM.INFO", stream),
 		subject.API("STREAM.MSG.GET", stream),
-		subject.API("DIRECT.GET", stream),
 	}
 	if service != subject.Audit { // whose events include the trail
 		own = append(own, subject.Trail.Event("*", "AttemptRefused"))

@@ -3,7 +3,6 @@
 package decider
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -61,6 +60,8 @@ type Recorded struct {
 	// Cause is the id of the event or command that led to it.
 	Cause    string
 	Sequence uint64
+	// Size is how many bytes the event has; 0 where nobody needs to know.
+	Size int
 }
 
 // Log stores the events of one kind of aggregate.
@@ -71,9 +72,20 @@ type Log interface {
 	Lock(ctx context.Context, id string) (unlock func(), err error)
 	// Load returns the aggregate's events in order, and the sequence of its last message as confirmed with the leader.
 	Load(ctx context.Context, id string) (events []Recorded, last uint64, err error)
-	// Append stores events, all or none, if the aggregate's last sequence is still last; otherwise it returns ErrConflict. It
-	// returns the sequence of the last event.
+	// Append stores events, all or none and one after the other, if the aggregate's last sequence is still last; otherwise it returns
+	// ErrConflict. It returns the sequence of the last event.
 	Append(ctx context.Context, id string, last uint64, events []Recorded) (uint64, error)
+}
+
+// Keeper is a log that keeps what became of aggregates, so that not every command has to load one.
+type Keeper interface {
+	Log
+	// Take returns what was kept of an aggregate and keeps it no longer: who holds the lock has it alone.
+	Take(id string) (value any, ok bool)
+	// Keep keeps a value of about so many bytes. It may be dropped at any time.
+	Keep(id string, value any, size int)
+	// LoadAfter returns the aggregate's events after a sequence in order, and the sequence of its last message as confirmed with the leader.
+	LoadAfter(ctx context.Context, id string, after uint64) (events []Recorded, last uint64, err error)
 }
 
 // ErrConflict is returned when somebody else appended to the aggregate in the meantime.
@@ -162,33 +174,17 @@ type Folded[S any] struct {
 	AdmCode  string
 	changed  map[string]Change
 	receipts map[string]receipt
+	// last is the sequence of the last message, be it damaged; size about how many bytes the events have.
+	last uint64
+	size int
 }
 
 // Fold builds the state from all events of an aggregate, and remembers which commands led to them.
 func (d Decider[S]) Fold(events []Recorded) (Folded[S], error) {
 	f := Folded[S]{receipts: make(map[string]receipt), changed: make(map[string]Change)}
 	for _, e := range events {
-		var known bool
-		if f.State, known = d.Evolve(f.State, e.Event); !known {
-			return f, fmt.Errorf("%w: %s at sequence %d", ErrUnknownEvent, e.Event.ProtoReflect().Descriptor().FullName(), e.Sequence)
-		}
-		if f.Revision == 0 {
-			f.AdmCode = e.Event.GetProvenance().GetAdmCode()
-		}
-		if moved, ok := e.Event.(interface{ GetToAdmCode() string }); ok {
-			f.AdmCode = moved.GetToAdmCode()
-		}
-		f.Revision = e.Sequence
-		if d.Contested != nil {
-			if field := d.Contested(e.Event); field != "" {
-				p := e.Event.GetProvenance()
-				f.changed[field] = Change{e.Sequence, cmp.Or(p.GetRecordedBy(), p.GetPerformedBy()), p.GetOccurredAt().AsTime()}
-			}
-		}
-		if p := e.Event.GetProvenance(); p.GetCommandId() != "" {
-			r := f.receipts[p.GetCommandId()]
-			r.ids, r.last, r.digest = append(r.ids, e.ID), e.Sequence, p.GetCommandDigest()
-			f.receipts[p.GetCommandId()] = r
+		if err := f.add(d, e); err != nil {
+			return f, err
 		}
 	}
 	return f, nil
@@ -215,9 +211,38 @@ func (d Decider[S]) Begin() func(Event) error {
 // errPanics stands for an event on which folding panics.
 var errPanics = errors.New("folding it panics")
 
+// perEvent is about what an event takes in memory beside its own bytes: its ids in a receipt, and what points to it.
+const perEvent = 256
+
+func (f *Folded[S]) add(d Decider[S], e Recorded) error {
+	var known bool
+	if f.State, known = d.Evolve(f.State, e.Event); !known {
+		return fmt.Errorf("%w: %s at sequence %d", ErrUnknownEvent, e.Event.ProtoReflect().Descriptor().FullName(), e.Sequence)
+	}
+	p := e.Event.GetProvenance()
+	if f.Revision == 0 {
+		f.AdmCode = p.GetAdmCode()
+	}
+	if moved, ok := e.Event.(interface{ GetToAdmCode() string }); ok {
+		f.AdmCode = moved.GetToAdmCode()
+	}
+	f.Revision, f.last, f.size = e.Sequence, e.Sequence, f.size+perEvent+e.Size
+	if d.Contested != nil {
+		if field := d.Contested(e.Event); field != "" {
+			f.changed[field] = Change{e.Sequence, cmp.Or(p.GetRecordedBy(), p.GetPerformedBy()), p.GetOccurredAt().AsTime()}
+		}
+	}
+	if p.GetCommandId() != "" {
+		r := f.receipts[p.GetCommandId()]
+		r.ids, r.last, r.digest = append(r.ids, e.ID), e.Sequence, p.GetCommandDigest()
+		f.receipts[p.GetCommandId()] = r
+	}
+	return nil
+}
+
 // Load loads an aggregate and folds it, for a query. An aggregate without events has revision 0.
 func Load[S any](ctx context.Context, log Log, d Decider[S], id string) (Folded[S], error) {
-	stored, _, err := log.Load(ctx, id)
+	stored, last, err := log.Load(ctx, id)
 	if err != nil {
 		return Folded[S]{}, err
 	}
@@ -225,64 +250,6 @@ func Load[S any](ctx context.Context, log Log, d Decider[S], id string) (Folded[
 	if err != nil {
 		return f, fmt.Errorf("fold %s: %w", log.Key(id), err)
 	}
+	f.last = last
 	return f, nil
-}
-
-// tries is how often Transact decides again after a conflict. Conflicts come only from other processes.
-const tries = 8
-
-// Transact loads the aggregate, decides and appends. A command that was carried out before is answered as the first time, with
-// Again, and appends nothing; on ErrConflict it loads and decides again.
-func Transact[S any](ctx context.Context, log Log, d Decider[S], id string, cmd Command) (*eventv1.CommandReply, error) {
-	unlock, err := log.Lock(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	cmd.Aggregate = log.Key(id)
-	for range tries {
-		reply, err := attempt(ctx, log, d, id, cmd)
-		if !errors.Is(err, ErrConflict) {
-			return reply, err
-		}
-	}
-	return nil, fmt.Errorf("%s: %w", cmd.Aggregate, ErrConflict)
-}
-
-func attempt[S any](ctx context.Context, log Log, d Decider[S], id string, cmd Command) (*eventv1.CommandReply, error) {
-	stored, last, err := log.Load(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	f, err := d.Fold(stored)
-	if err != nil {
-		return nil, fmt.Errorf("fold %s: %w", cmd.Aggregate, err)
-	}
-	if cmd.Covers != nil {
-		if err := cmd.Covers(f.AdmCode); err != nil {
-			return nil, err
-		}
-	}
-	if r, seen := f.receipts[cmd.ID]; seen {
-		if !bytes.Equal(r.digest, cmd.Digest) {
-			return nil, ErrCommandReused
-		}
-		return &eventv1.CommandReply{Revision: r.last, EventIds: r.ids, Happened: true, Again: true}, nil
-	}
-	cmd.Changed = f.changed
-	events, err := d.Decide(f.State, cmd)
-	if err != nil {
-		return nil, err
-	}
-	if len(events) == 0 {
-		return &eventv1.CommandReply{Revision: last}, nil
-	}
-	reply := &eventv1.CommandReply{Happened: true}
-	batch := make([]Recorded, len(events))
-	for i, e := range events {
-		batch[i] = Recorded{Event: e, ID: EventID(cmd.Aggregate, cmd.ID, i), Cause: cmp.Or(cmd.Cause, cmd.ID)}
-		reply.EventIds = append(reply.EventIds, batch[i].ID)
-	}
-	reply.Revision, err = log.Append(ctx, id, last, batch)
-	return reply, err
 }

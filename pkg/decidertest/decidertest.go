@@ -108,11 +108,14 @@ func Command(at, id string, body decider.Event) decider.Command {
 	return decider.Command{At: t, ID: id, Digest: []byte(id), Aggregate: (&Log{}).Key("a1"), Body: body}
 }
 
-// Log is a decider.Log in memory for a single aggregate. Its zero value is empty.
+// Log is a decider.Keeper in memory for a single aggregate. Its zero value is empty.
 type Log struct {
 	mu     sync.Mutex
 	events []decider.Recorded
+	kept   any
 }
+
+var _ decider.Keeper = (*Log)(nil)
 
 // Seed stores events as if they had been appended one by one.
 func (l *Log) Seed(events ...decider.Event) {
@@ -140,10 +143,15 @@ func (l *Log) Lock(context.Context, string) (func(), error) {
 }
 
 // Load returns copies of all events.
-func (l *Log) Load(context.Context, string) ([]decider.Recorded, uint64, error) {
-	out := make([]decider.Recorded, len(l.events))
-	for i, r := range l.events {
-		out[i] = decider.Recorded{Event: proto.Clone(r.Event).(decider.Event), ID: r.ID, Sequence: r.Sequence}
+func (l *Log) Load(ctx context.Context, id string) ([]decider.Recorded, uint64, error) {
+	return l.LoadAfter(ctx, id, 0)
+}
+
+// LoadAfter returns copies of the events after a sequence.
+func (l *Log) LoadAfter(_ context.Context, _ string, after uint64) ([]decider.Recorded, uint64, error) {
+	var out []decider.Recorded
+	for _, r := range l.events[after:] {
+		out = append(out, decider.Recorded{Event: proto.Clone(r.Event).(decider.Event), ID: r.ID, Sequence: r.Sequence})
 	}
 	return out, uint64(len(l.events)), nil
 }
@@ -159,3 +167,13 @@ func (l *Log) Append(_ context.Context, _ string, last uint64, events []decider.
 	}
 	return uint64(len(l.events)), nil
 }
+
+// Take returns what was kept.
+func (l *Log) Take(string) (any, bool) {
+	kept := l.kept
+	l.kept = nil
+	return kept, kept != nil
+}
+
+// Keep keeps a value.
+func (l *Log) Keep(_ string, value any, _ int) { l.kept = value }

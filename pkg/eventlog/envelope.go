@@ -80,7 +80,7 @@ func Encode(a subject.Aggregate, id string, e decider.Recorded) (*nats.Msg, erro
 // sound, and the envelope is complete but for the event.
 func Decode(subj string, h nats.Header, payload []byte, sequence uint64) (Envelope, error) {
 	e := Envelope{Type: h.Get(HeaderType), Command: h.Get(HeaderCommand)}
-	e.ID, e.Cause, e.Sequence = h.Get(HeaderID), h.Get(HeaderCause), sequence
+	e.ID, e.Cause, e.Sequence, e.Size = h.Get(HeaderID), h.Get(HeaderCause), sequence, len(payload)
 	var err error
 	if e.Subject, err = subject.ParseEvent(subj); err != nil {
 		return e, fmt.Errorf("%w: %w", ErrHeader, err)

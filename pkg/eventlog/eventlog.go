@@ -1,10 +1,9 @@
-// Package eventlog keeps the events of aggregates in JetStream: it appends with an expectation, loads, and finds out what became of an
-// append whose outcome is unclear. The stream is the only truth; nothing is stored beside it.
+// Package eventlog keeps the events of aggregates in JetStream: it appends with an expectation, many appends in one batch, loads, and finds
+// out what became of an append whose outcome is unclear. The stream is the only truth; nothing is stored beside it.
 package eventlog
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/subject"
@@ -21,8 +19,8 @@ import (
 // MaxEvents is how many events one command may lead to: the server's bound for an atomic batch.
 const MaxEvents = 1000
 
-// ReadQueue is the queue length (nats.SyncQueueLen) for connections that load aggregates. A load makes a queue and throws it away; the
-// library's own 65536 places cost half a megabyte each time.
+// ReadQueue is the queue length (nats.SyncQueueLen) for the connections of services. A request with many answers makes a queue and throws it
+// away; the library's own 65536 places cost half a megabyte each time.
 const ReadQueue = 2 * MaxEvents
 
 var (
@@ -36,31 +34,24 @@ var (
 // errNotGenuine stands for a message of a signed log that is not signed.
 var errNotGenuine = errors.New("it is not signed")
 
-// Codes of the server that leave the outcome of an append unclear: the first try may have been stored.
-const (
-	codeWrongLastSequence         jetstream.ErrorCode = 10071
-	codeWrongLastSequenceConstant jetstream.ErrorCode = 10164
-	codeDuplicateInFlight         jetstream.ErrorCode = 10158
-	codeBatchDuplicate            jetstream.ErrorCode = 10201
-)
-
-// Log stores the events of one kind of aggregate. Its methods may be called from several goroutines; every writer of these
-// aggregates in this process must use the same Log, since it keeps their appends apart.
+// Log stores the events of one kind of aggregate. Its methods may be called from several goroutines. All logs that share a connection and
+// a stream share one writer, which keeps appends to the same aggregate apart and sends those to different ones together.
 type Log struct {
-	js   jetstream.JetStream
-	agg  subject.Aggregate
-	log  *slog.Logger
-	sign func(*nats.Msg) error
+	js     jetstream.JetStream
+	agg    subject.Aggregate
+	log    *slog.Logger
+	writer *writer
+	states *states
+	sign   func(*nats.Msg) error
 	// genuine reports whether a stored message was signed; nil means that none is.
 	genuine func(subj string, h nats.Header, payload []byte) bool
-	locks   locks
 }
 
-var _ decider.Log = (*Log)(nil)
+var _ decider.Keeper = (*Log)(nil)
 
 // New returns the log of one kind of aggregate. Damaged messages are reported to log.
 func New(js jetstream.JetStream, agg subject.Aggregate, log *slog.Logger) *Log {
-	return &Log{js: js, agg: agg, log: log}
+	return &Log{js: js, agg: agg, log: log, writer: writerOf(js, agg.Stream()), states: newStates(maxStates)}
 }
 
 // Signed has every message signed before it is sent, and those that are not genuine passed over as damaged. It returns the log.
@@ -77,14 +68,21 @@ func (l *Log) Key(id string) string { return l.agg.Key(id) }
 
 // Lock waits until nobody in this process has an append to the aggregate under way. A message whose expectation is met twice
 // inside one atomic batch would be stored twice, so one append at a time is the rule.
-func (l *Log) Lock(ctx context.Context, id string) (func(), error) { return l.locks.lock(ctx, id) }
+func (l *Log) Lock(ctx context.Context, id string) (func(), error) {
+	return l.writer.locks.lock(ctx, l.Key(id))
+}
 
 // Load returns the events of an aggregate in order, as confirmed with the stream's leader, and the sequence of its last message.
 // A damaged message is skipped and reported; its sequence counts. A sound one of an unknown type is decider.ErrUnknownEvent.
 func (l *Log) Load(ctx context.Context, id string) ([]decider.Recorded, uint64, error) {
-	envelopes, last, err := l.read(ctx, id, 0)
+	return l.LoadAfter(ctx, id, 0)
+}
+
+// LoadAfter is Load of the events after a sequence. Where there are none it is one request.
+func (l *Log) LoadAfter(ctx context.Context, id string, after uint64) ([]decider.Recorded, uint64, error) {
+	envelopes, last, err := l.read(ctx, id, after)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, fmt.Errorf("load %s: %w", l.Key(id), err)
 	}
 	events := make([]decider.Recorded, len(envelopes))
 	for i, e := range envelopes {
@@ -96,183 +94,16 @@ func (l *Log) Load(ctx context.Context, id string) ([]decider.Recorded, uint64, 
 	return events, last, nil
 }
 
-// read returns the envelopes of an aggregate after a sequence, and the sequence of the last message as the leader knows it.
-func (l *Log) read(ctx context.Context, id string, after uint64) ([]Envelope, uint64, error) {
-	last, err := l.lastSequence(ctx, id)
-	if err != nil {
-		return nil, 0, fmt.Errorf("load %s: %w", l.Key(id), err)
-	}
-	var out []Envelope
-	for next := after + 1; next <= last; {
-		msgs, err := jetstreamext.GetBatch(ctx, l.js, l.agg.Stream(), MaxEvents,
-			jetstreamext.GetBatchSubject(l.agg.Filter(id)), jetstreamext.GetBatchSeq(next))
-		if err != nil {
-			return nil, 0, fmt.Errorf("load %s: %w: %w", l.Key(id), ErrUnavailable, err)
-		}
-		for m, err := range msgs {
-			if errors.Is(err, jetstreamext.ErrNoMessages) { // a follower that lags behind the leader
-				break
-			}
-			if err != nil {
-				return nil, 0, fmt.Errorf("load %s: %w: %w", l.Key(id), ErrUnavailable, err)
-			}
-			next = m.Sequence + 1
-			if e, ok := l.decode(m); ok {
-				out = append(out, e)
-			}
-		}
-		if next <= last {
-			if err := pause(ctx, time.Millisecond); err != nil {
-				return nil, 0, fmt.Errorf("load %s: %w: %w", l.Key(id), ErrUnavailable, err)
-			}
-		}
-	}
-	return out, last, nil
-}
-
-func (l *Log) decode(m *jetstream.RawStreamMsg) (Envelope, bool) {
-	e, err := Decode(m.Subject, m.Header, m.Data, m.Sequence)
-	if l.genuine != nil && !l.genuine(m.Subject, m.Header, m.Data) {
+func (l *Log) decode(m *stored) (Envelope, bool) {
+	e, err := Decode(m.Subject, m.header, m.Data, m.Seq)
+	if l.genuine != nil && !l.genuine(m.Subject, m.header, m.Data) {
 		err = errNotGenuine
 	}
 	if err != nil && !errors.Is(err, ErrUnknownType) {
-		l.log.Error("damaged event skipped", "stream", l.agg.Stream(), "sequence", m.Sequence, "error", err)
+		l.log.Error("damaged event skipped", "stream", l.agg.Stream(), "sequence", m.Seq, "error", err)
 		return e, false
 	}
 	return e, true
-}
-
-// lastSequence asks the leader for the sequence of the last message of an aggregate; 0 means there is none.
-func (l *Log) lastSequence(ctx context.Context, id string) (uint64, error) {
-	return LastSequence(ctx, l.js, l.agg.Stream(), l.agg.Filter(id))
-}
-
-// LastSequence asks a stream's leader, not a follower, for the sequence of the last message under a subject filter; 0 means there is
-// none.
-func LastSequence(ctx context.Context, js jetstream.JetStream, stream, filter string) (uint64, error) {
-	return askSequence(ctx, js, stream, map[string]any{"last_by_subj": filter})
-}
-
-// askSequence asks a stream's leader for a message, and returns its sequence; 0 means there is none.
-func askSequence(ctx context.Context, js jetstream.JetStream, stream string, which map[string]any) (uint64, error) {
-	request, err := json.Marshal(which)
-	if err != nil {
-		return 0, err
-	}
-	answer, err := js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, request)
-	if err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	var got struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message struct {
-			Seq uint64 `json:"seq"`
-		} `json:"message"`
-	}
-	if err := json.Unmarshal(answer.Data, &got); err != nil {
-		return 0, fmt.Errorf("message of %s: %w", stream, err)
-	}
-	if got.Error != nil && got.Error.ErrorCode != jetstream.JSErrCodeMessageNotFound {
-		return 0, fmt.Errorf("%w: %w", ErrUnavailable, got.Error)
-	}
-	return got.Message.Seq, nil
-}
-
-// Append stores events, all or none, if the aggregate's last sequence is still last; otherwise it returns decider.ErrConflict. An
-// unclear outcome is read back, and the same bytes are sent again where nothing was stored.
-func (l *Log) Append(ctx context.Context, id string, last uint64, events []decider.Recorded) (uint64, error) {
-	if len(events) > MaxEvents {
-		return 0, fmt.Errorf("append %s: %d events, at most %d", l.Key(id), len(events), MaxEvents)
-	}
-	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
-		seq, err := l.publish(ctx, id, last, events)
-		if err == nil {
-			return seq, nil
-		}
-		if !unclear(err) {
-			return 0, fmt.Errorf("append %s: %w: %w", l.Key(id), ErrUnavailable, err)
-		}
-		seq, err = l.readBack(ctx, id, last, events)
-		if err != nil || seq > 0 {
-			return seq, err
-		}
-		if err := pause(ctx, wait); err != nil {
-			return 0, fmt.Errorf("append %s: %w", l.Key(id), ErrUnclear)
-		}
-	}
-}
-
-// publish sends events once. The expectation stands on the first message: a batch is stored as a whole or not at all.
-func (l *Log) publish(ctx context.Context, id string, last uint64, events []decider.Recorded) (uint64, error) {
-	msgs := make([]*nats.Msg, len(events))
-	for i, e := range events {
-		var err error
-		if msgs[i], err = Encode(l.agg, id, e); err != nil {
-			return 0, err
-		}
-		if l.sign != nil {
-			if err := l.sign(msgs[i]); err != nil {
-				return 0, err
-			}
-		}
-	}
-	msgs[0].Header.Set(jetstream.ExpectedStreamHeader, l.agg.Stream())
-	msgs[0].Header.Set(jetstream.ExpectedLastSubjSeqHeader, fmt.Sprint(last))
-	msgs[0].Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, l.agg.Filter(id))
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
-	defer cancel()
-	if len(msgs) == 1 {
-		ack, err := l.js.PublishMsg(ctx, msgs[0], jetstream.WithRetryAttempts(0))
-		if err != nil {
-			return 0, err
-		}
-		if ack.Duplicate {
-			return 0, errDuplicate
-		}
-		return ack.Sequence, nil
-	}
-	ack, err := jetstreamext.PublishMsgBatch(ctx, l.js, msgs, jetstreamext.BatchFlowControl{AckFirst: false})
-	if err != nil {
-		return 0, err
-	}
-	return ack.Sequence, nil
-}
-
-// publishTimeout bounds one try; what is not answered by then is read back.
-const publishTimeout = 5 * time.Second
-
-// errDuplicate stands for an acknowledgement that says the server saw the event id before.
-var errDuplicate = errors.New("the server saw the event id before")
-
-// unclear reports whether the events may have been stored although the append failed.
-func unclear(err error) bool {
-	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
-		switch api.ErrorCode {
-		case codeWrongLastSequence, codeWrongLastSequenceConstant, codeDuplicateInFlight, codeBatchDuplicate:
-			return true
-		}
-		return false
-	}
-	return !errors.Is(err, nats.ErrMaxPayload)
-}
-
-// readBack finds out what became of events whose append had an unclear outcome: the sequence of the last of them if they are
-// stored, 0 if nothing followed last, decider.ErrConflict if somebody else's events did.
-func (l *Log) readBack(ctx context.Context, id string, last uint64, events []decider.Recorded) (uint64, error) {
-	after, leader, err := l.read(ctx, id, last)
-	if err != nil {
-		return 0, fmt.Errorf("append %s: %w", l.Key(id), errors.Join(ErrUnclear, err))
-	}
-	want := events[len(events)-1].ID
-	for _, e := range after {
-		if e.ID == want {
-			return e.Sequence, nil
-		}
-	}
-	if leader > last {
-		return 0, decider.ErrConflict
-	}
-	return 0, nil
 }
 
 func pause(ctx context.Context, d time.Duration) error {

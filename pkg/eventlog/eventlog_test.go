@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -289,5 +290,64 @@ func TestLockIsExclusivePerAggregate(t *testing.T) {
 	wg.Wait()
 	if *counts["a"] != 100 || *counts["b"] != 100 {
 		t.Fatalf("counted %d and %d", *counts["a"], *counts["b"])
+	}
+}
+
+// Messages between those that a Log appended, which do not say what they were stored on, are found all the same, and what has no neighbour
+// of its own aggregate is not taken for one.
+func TestLoadFindsWhatDoesNotTell(t *testing.T) {
+	t.Parallel()
+	js := natstest.Bus(t)
+	log := newLog(js)
+	var last, other uint64
+	var want []string
+	for i := range 9 {
+		id, command := []string{"c1", "c2", "c1"}[i%3], fmt.Sprint("k", i)
+		all := events(id, command, 2)
+		if i%3 == 2 { // a single message without an expectation
+			m, err := eventlog.Encode(cases, id, all[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			ack, err := js.PublishMsg(t.Context(), m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			last, want = ack.Sequence, append(want, all[0].ID)
+			continue
+		}
+		on := last
+		if id == "c2" {
+			on = other
+		}
+		seq, err := log.Append(t.Context(), id, on, all)
+		if err != nil {
+			t.Fatal(i, err)
+		}
+		if id == "c2" {
+			other = seq
+			continue
+		}
+		last, want = seq, append(want, all[0].ID, all[1].ID)
+	}
+	for _, after := range []uint64{0, 1, 5, last - 1, last} {
+		got, at, err := log.LoadAfter(t.Context(), "c1", after)
+		if err != nil || at != last {
+			t.Fatalf("loaded up to %d (%v), want %d", at, err, last)
+		}
+		for _, e := range got {
+			if e.Sequence <= after {
+				t.Errorf("after %d there is %d", after, e.Sequence)
+			}
+		}
+		if after == 0 {
+			var ids []string
+			for _, e := range got {
+				ids = append(ids, e.ID)
+			}
+			if !slices.Equal(ids, want) {
+				t.Errorf("loaded %v, want %v", ids, want)
+			}
+		}
 	}
 }

@@ -29,9 +29,13 @@ func Scan(ctx context.Context, js jetstream.JetStream, stream string, from, to u
 			continue
 		}
 		// Whoever answered has nothing from here on. The leader says whether there is anything.
-		held, err := askSequence(ctx, js, stream, map[string]any{"seq": next, "next_by_subj": ">"})
+		there, err := get(ctx, js, stream, which{Seq: next, Next: ">"})
 		if err != nil {
 			return fmt.Errorf("read %s from sequence %d: %w", stream, next, err)
+		}
+		var held uint64
+		if there != nil {
+			held = there.Seq
 		}
 		if held == next { // a follower that lags behind the leader
 			if err := pause(ctx, time.Millisecond); err != nil {

@@ -22,9 +22,10 @@ import (
 type Endpoint struct {
 	subject string
 	request protoreflect.FullName
-	invalid error // why it must not be offered
-	exports bool  // whether its answers are put on the audit trail
-	orders  bool  // whether it is a command that waits while the stream is nearly full
+	invalid error                    // why it must not be offered
+	exports bool                     // whether its answers are put on the audit trail
+	orders  bool                     // whether it is a command that waits while the stream is nearly full
+	states  func() map[string]uint64 // what the log of a command says of the states it keeps; nil for a query
 	answer  func(ctx context.Context, rt *Runtime, req micro.Request) (proto.Message, error)
 }
 
@@ -87,6 +88,7 @@ func Handle[C decider.Event](log *eventlog.Log, verb string, id func(C) string,
 		subject: log.Aggregate().Command(verb),
 		request: nameOf[C](),
 		orders:  true,
+		states:  log.Stats,
 		invalid: checkPersonal(newMessage[C]().ProtoReflect().Descriptor(), a.box != nil, make(map[protoreflect.FullName]bool)),
 		answer: func(ctx context.Context, rt *Runtime, req micro.Request) (proto.Message, error) {
 			body := newMessage[C]()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -23,7 +24,7 @@ const (
 	// requestTimeout bounds one request.
 	requestTimeout = 10 * time.Second
 	// atOnce is how many requests a service works on at once; more wait on the bus.
-	atOnce = 256
+	atOnce = 1024
 	// drainTimeout bounds how long requests under way may take when the service ends.
 	drainTimeout = 3 * time.Second
 )
@@ -35,7 +36,7 @@ func Run(ctx context.Context, rt *Runtime, name, description string, endpoints [
 		if e.invalid != nil {
 			return fmt.Errorf("endpoint %s: %w", e, e.invalid)
 		}
-		r.stats[e.subject] = &stats{}
+		r.stats[e.subject] = &stats{states: e.states}
 	}
 	if _, err := rt.JS.AccountInfo(ctx); err != nil {
 		return fmt.Errorf("service %s: JetStream does not answer: %w", name, err)
@@ -95,17 +96,25 @@ type running struct {
 
 // stats are what STATS shows of an endpoint in its field data. The library's own counters of errors and time are not used: it reads them
 // when a handler returns, and ours answers later.
-type stats struct{ answered, refused, failed, micros atomic.Uint64 }
+type stats struct {
+	answered, refused, failed, micros atomic.Uint64
+	// states, if not nil, tells of the states that the log of a command keeps; commands of one log tell the same.
+	states func() map[string]uint64
+}
 
 func (s *stats) view() map[string]uint64 {
 	if s == nil { // the endpoint health
 		return nil
 	}
 	done := s.answered.Load() + s.refused.Load() + s.failed.Load()
-	return map[string]uint64{
+	view := map[string]uint64{
 		"answered": s.answered.Load(), "refused": s.refused.Load(), "failed": s.failed.Load(),
 		"average_microseconds": s.micros.Load() / max(done, 1),
 	}
+	if s.states != nil {
+		maps.Copy(view, s.states())
+	}
+	return view
 }
 
 // handler answers requests on goroutines of their own, at most atOnce of them.

@@ -248,7 +248,8 @@ func TestAPanicEndsOneRequest(t *testing.T) {
 	}
 }
 
-// The statistics of an endpoint say how many requests were answered, how many refused, and how many failed.
+// The statistics of an endpoint say how many requests were answered, how many refused, and how many failed; those of a command how often the
+// state it was decided on was at hand.
 func TestStatisticsCountWhatBecameOfRequests(t *testing.T) {
 	t.Parallel()
 	s := start(t)
@@ -257,7 +258,13 @@ func TestStatisticsCountWhatBecameOfRequests(t *testing.T) {
 	}
 	s.Ask(t, askCase, []byte("{"))
 	s.Send(t, flagCase, flag("k1"))
-	type counts struct{ Answered, Refused, Failed uint64 }
+	s.Send(t, flagCase, flag("k2"))
+	s.Send(t, flagCase, flag("k3"))
+	type counts struct {
+		Answered, Refused, Failed uint64
+		Hit                       uint64 `json:"states_hit"`
+		Missed                    uint64 `json:"states_missed"`
+	}
 	var stats struct {
 		Endpoints []struct {
 			Name, Subject string
@@ -276,7 +283,7 @@ func TestStatisticsCountWhatBecameOfRequests(t *testing.T) {
 		got[e.Name+" "+e.Subject] = e.Data
 	}
 	want := map[string]counts{
-		"qry-case-get " + askCase: {3, 4, 4}, "cmd-case-flag-special " + flagCase: {1, 0, 0}, "health " + subject.Health(subject.Intake): {},
+		"qry-case-get " + askCase: {3, 4, 4, 0, 0}, "cmd-case-flag-special " + flagCase: {3, 0, 0, 2, 1}, "health " + subject.Health(subject.Intake): {},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -1,0 +1,233 @@
+package eventlog
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Limits of a writer.
+const (
+	// maxWaiting and maxWaitingBytes bound what waits to be sent.
+	maxWaiting      = 4096
+	maxWaitingBytes = 32 << 20
+	// maxBatchBytes bounds a batch; the server holds it in memory.
+	maxBatchBytes = 4 << 20
+	// few appends are sent one by one: a batch costs the server as many fsyncs and files as about so many single messages.
+	few = 8
+	// maxRounds is how many batches are under way. A second one makes both smaller, and the server stores one at a time anyway.
+	maxRounds = 1
+	// maxFutile is how often appends are sent together again although none of them was at fault.
+	maxFutile = 3
+)
+
+// writer sends the appends of a process to a stream. The first goes out at once; those that come while it is under way wait and go out
+// together when it is answered, as one atomic batch with one fsync, each with its expectation on its first message.
+type writer struct {
+	js     jetstream.JetStream
+	stream string
+	locks  locks
+	// few is how many appends are sent one by one.
+	few int
+	mu  sync.Mutex
+	// waiting holds what is not sent yet, of together bytes.
+	waiting []*pending
+	bytes   int
+	// rounds is how many are under way; crowd how many appends went out together lately.
+	rounds, crowd int
+	// wary says that the last batch had appends at fault: the aggregates of the next are looked at before it is sent. Where conflicts are
+	// common, nearly every large batch has one, and what is refused costs as much as what is stored.
+	wary atomic.Bool
+}
+
+// writers are those of this process, one for a connection and stream: however many logs there are of a stream, their appends meet in one
+// place.
+var writers = struct {
+	sync.Mutex
+	of map[destination]*writer
+}{of: make(map[destination]*writer)}
+
+type destination struct {
+	conn   *nats.Conn
+	stream string
+}
+
+func writerOf(js jetstream.JetStream, stream string) *writer {
+	writers.Lock()
+	defer writers.Unlock()
+	maps.DeleteFunc(writers.of, func(d destination, _ *writer) bool { return d.conn.IsClosed() })
+	d := destination{js.Conn(), stream}
+	if writers.of[d] == nil {
+		writers.of[d] = &writer{js: js, stream: stream, few: few}
+	}
+	return writers.of[d]
+}
+
+// append has an append sent, and waits for its outcome or until its caller gives up.
+func (w *writer) append(p *pending) (uint64, error) {
+	w.mu.Lock()
+	if len(w.waiting) >= maxWaiting || w.bytes+p.size > maxWaitingBytes {
+		w.mu.Unlock()
+		return 0, fmt.Errorf("append %s: %w: too much waits", p.log.Key(p.id), ErrUnavailable)
+	}
+	w.waiting, w.bytes = append(w.waiting, p), w.bytes+p.size
+	w.dispatch()
+	w.mu.Unlock()
+	select {
+	case o := <-p.done:
+		return o.sequence, o.err
+	case <-p.ctx.Done():
+		if w.withdraw(p) {
+			return 0, fmt.Errorf("append %s: %w: %w", p.log.Key(p.id), ErrUnavailable, p.ctx.Err())
+		}
+		return 0, fmt.Errorf("append %s: %w", p.log.Key(p.id), ErrUnclear)
+	}
+}
+
+// withdraw takes back what is not sent yet.
+func (w *writer) withdraw(p *pending) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := slices.Index(w.waiting, p)
+	if i < 0 {
+		return false
+	}
+	w.waiting, w.bytes = slices.Delete(w.waiting, i, i+1), w.bytes-p.size
+	return true
+}
+
+// dispatch sends what waits as far as there is room: one by one while they are few, otherwise all that wait. The lock is held.
+func (w *writer) dispatch() {
+	for len(w.waiting) > 0 {
+		var members []*pending
+		switch {
+		case w.crowd <= w.few && w.rounds+len(w.waiting) <= w.few:
+			members = w.take(1)
+		case w.rounds < maxRounds:
+			members = w.take(len(w.waiting))
+		default:
+			return
+		}
+		w.crowd = max(len(members), w.crowd/2)
+		w.rounds++
+		go w.round(members)
+	}
+}
+
+// take takes at most n of what waits, as much as fits into a batch, and only one of each aggregate: the server stores two in one batch
+// although the second expects what is no longer so. The lock is held.
+func (w *writer) take(n int) []*pending {
+	var members, rest []*pending
+	messages, bytes, met := 0, 0, make(map[string]bool, n)
+	for i, p := range w.waiting {
+		if len(members) == n || len(members) > 0 && (messages+len(p.msgs) > MaxEvents || bytes+p.size > maxBatchBytes) {
+			rest = append(rest, w.waiting[i:]...)
+			break
+		}
+		if met[p.filter] {
+			rest = append(rest, p)
+			continue
+		}
+		met[p.filter] = true
+		members, messages, bytes = append(members, p), messages+len(p.msgs), bytes+p.size
+	}
+	w.waiting, w.bytes = rest, w.bytes-bytes
+	return members
+}
+
+// round sends what was taken and makes room for the next. It ends when all are answered: each try is bounded, and who gives up is left out
+// of the next.
+func (w *writer) round(members []*pending) {
+	single := func(p *pending) bool { return len(p.msgs) == 1 }
+	if len(members) <= w.few && !slices.ContainsFunc(members, func(p *pending) bool { return !single(p) }) {
+		w.oneByOne(members)
+	} else {
+		w.commit(members)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rounds--
+	w.dispatch()
+}
+
+func (w *writer) oneByOne(members []*pending) {
+	var wg sync.WaitGroup
+	for _, p := range members {
+		wg.Go(func() { w.commit([]*pending{p}) })
+	}
+	wg.Wait()
+}
+
+// commit sends appends together until each is answered. Where some are at fault, they are answered and the others go out together again.
+func (w *writer) commit(members []*pending) {
+	futile := 0
+	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
+		if w.wary.Load() && len(members) > 1 {
+			n := len(members)
+			members = settle(members)
+			w.wary.Store(len(members) < n)
+		}
+		members = present(members)
+		if len(members) == 0 {
+			return
+		}
+		err := w.publish(members)
+		if err == nil {
+			for _, p := range members {
+				p.answer(p.sequence, nil)
+			}
+			return
+		}
+		kind := kindOf(err)
+		if kind == refused {
+			for _, p := range members {
+				p.refuse(err)
+			}
+			return
+		}
+		for _, p := range members {
+			p.unsure = p.unsure || kind == unanswered
+		}
+		tried := len(members)
+		if members = settle(members); len(members) < tried {
+			w.wary.Store(tried > 1 && kind == conflicting)
+			continue
+		}
+		if futile++; futile >= maxFutile && len(members) > 1 && kind == conflicting {
+			go w.oneByOne(members) // who is at fault cannot be found out: nobody waits for the others
+			return
+		}
+		_ = pause(context.Background(), wait)
+	}
+}
+
+// present leaves out those whose callers gave up.
+func present(members []*pending) []*pending {
+	return slices.DeleteFunc(members, func(p *pending) bool { return p.ctx.Err() != nil })
+}
+
+// settle reads back what became of appends, answers those that are stored or in conflict, and returns those of which nothing is stored.
+func settle(members []*pending) []*pending {
+	found := make([]outcome, len(members))
+	var wg sync.WaitGroup
+	for i, p := range members {
+		wg.Go(func() { found[i].sequence, found[i].err = p.readBack() })
+	}
+	wg.Wait()
+	var left []*pending
+	for i, p := range members {
+		if found[i].err == nil && found[i].sequence == 0 {
+			left = append(left, p)
+			continue
+		}
+		p.answer(found[i].sequence, found[i].err)
+	}
+	return left
+}
