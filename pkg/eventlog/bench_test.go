@@ -172,9 +172,16 @@ type way struct {
 
 // measure lets callers go each way in turns and reports medians of the turns, percentiles over all of them, and ratios.
 func (f *field) measure(b *testing.B, callers int) {
+	b.Helper()
 	ways := []*way{
-		{name: "grouped", do: f.command(askGrouped, "open")}, {name: "alone", do: f.command(askAlone, "alone")},
-		{name: "echo", do: f.echo}, {name: "publish", do: f.publish},
+		{name: "grouped", do: f.command(askGrouped, "open")},
+		{name: "alone", do: f.command(askAlone, "alone")},
+		{name: "echo", do: f.echo},
+		{name: "publish", do: f.publish},
+	}
+	for _, w := range ways[:2] { // the first commands find nothing kept
+		f.turn(b, w, callers)
+		w.took, w.rate = nil, nil
 	}
 	for range turns {
 		for _, w := range ways {

@@ -22,8 +22,9 @@ const (
 	maxBatchBytes = 4 << 20
 	// few appends are sent one by one: a batch costs the server as many fsyncs and files as about so many single messages.
 	few = 8
-	// maxRounds is how many batches are under way. A second one makes both smaller, and the server stores one at a time anyway.
-	maxRounds = 1
+	// maxRounds is how many batches are under way. The server stores one at a time; meanwhile the other is looked at and sent. More make each
+	// smaller.
+	maxRounds = 2
 	// maxFutile is how often appends are sent together again although none of them was at fault.
 	maxFutile = 3
 )

@@ -23,7 +23,7 @@ import (
 const (
 	// requestTimeout bounds one request.
 	requestTimeout = 10 * time.Second
-	// atOnce is how many requests a service works on at once; more wait on the bus.
+	// atOnce is how many requests a service works on at once; more wait on the bus. It bounds memory: a request has at most MaxRequest bytes.
 	atOnce = 1024
 	// drainTimeout bounds how long requests under way may take when the service ends.
 	drainTimeout = 3 * time.Second
