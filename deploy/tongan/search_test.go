@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -185,7 +184,10 @@ func (p personal) streams(t *testing.T) {
 func (p personal) inStreams(t *testing.T, js jetstream.JetStream) (found, read int) {
 	t.Helper()
 	listed := js.StreamNames(t.Context())
-	names := slices.Collect(listed.Name()) // first: the list ends after five seconds
+	var names []string
+	for name := range listed.Name() { // first: the list ends after five seconds
+		names = append(names, name)
+	}
 	for _, name := range names {
 		natstest.Each(t, js, name, func(m jetstream.Msg) {
 			read++
