@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,25 +75,12 @@ func TestManyWritersFromTwoProcessesOnThreeReplicas(t *testing.T) {
 // it does where somebody decides on an old state; what was acknowledged must be there, and nothing twice.
 func race(t *testing.T, conns ...jetstream.JetStream) {
 	t.Helper()
-	const writers, accounts, commands = 64, 100, 40
+	const writers, accounts, commands, cutAfter = 64, 100, 40, 100
 	var logs []*eventlog.Log
 	for _, js := range conns {
 		logs = append(logs, eventlog.New(js, cases, slog.New(slog.DiscardHandler)))
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var cuts sync.WaitGroup
-	for _, js := range conns {
-		cuts.Go(func() {
-			for tick := time.NewTicker(300 * time.Millisecond); ctx.Err() == nil; {
-				select {
-				case <-tick.C:
-					_ = js.Conn().ForceReconnect()
-				case <-ctx.Done():
-					tick.Stop()
-				}
-			}
-		})
-	}
+	var sent atomic.Int64
 	var mu sync.Mutex
 	acknowledged := make(map[string]int) // events by command
 	var wg sync.WaitGroup
@@ -102,7 +90,10 @@ func race(t *testing.T, conns ...jetstream.JetStream) {
 			for i := range commands {
 				id := fmt.Sprint("c", pick.IntN(accounts))
 				cmd := decider.Command{ID: fmt.Sprintf("w%d-%d", w, i), Body: body(pick.IntN(3))}
-				reply, err := insist(ctx, logs[w%len(logs)], id, cmd)
+				if n := sent.Add(1); n%cutAfter == 0 {
+					_ = conns[n/cutAfter%int64(len(conns))].Conn().ForceReconnect()
+				}
+				reply, err := insist(t.Context(), logs[w%len(logs)], id, cmd)
 				switch {
 				case errors.Is(err, errLimit):
 				case err != nil:
@@ -116,8 +107,6 @@ func race(t *testing.T, conns ...jetstream.JetStream) {
 		})
 	}
 	wg.Wait()
-	cancel()
-	cuts.Wait()
 	check(t, conns[0], acknowledged)
 }
 
