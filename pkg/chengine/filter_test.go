@@ -82,7 +82,7 @@ func TestQuotaIsEnforced(t *testing.T) {
 		{"asks", []string{sound, sound, sound, sound}},
 		{"fails", []string{sound, faulty, sound, faulty, sound, faulty, sound}},
 		{"reads", []string{"SELECT sum(number) FROM numbers(900)", "SELECT sum(number) FROM numbers(900)"}},
-		{"works", []string{"SELECT sleepEachRow(0.2) FROM numbers(6) SETTINGS max_block_size = 1"}},
+		{"works", []string{"SELECT sleepEachRow(0.2) FROM numbers(20) SETTINGS max_block_size = 1"}},
 	} {
 		for i, sql := range tt.queries {
 			_, err := ask(t.Context(), e.HTTPAddr(), tt.user, "a", sql)
