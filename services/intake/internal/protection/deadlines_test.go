@@ -239,7 +239,10 @@ func TestMissing(t *testing.T) {
 	missed := &intakev1.DeadlineMissed{Provenance: p, CaseId: "c1", Deadline: contact1, ChildId: "ch1", Category: orphan, AdmCode: "440705", WorkerId: "w0", RiskLevel: high}
 	decidertest.Run(t, cases, []decidertest.Row{
 		{Name: "a deadline that passes is missed at that moment", Given: []decider.Event{opened, assessed}, When: late, Then: []decider.Event{missed}},
-		{Name: "a deadline is missed once", Given: []decider.Event{opened, assessed, missed}, When: pass("2020-02-01T10:00:01Z", "first-contact-1")},
+		{
+			Name: "a deadline is missed once", Given: []decider.Event{opened, assessed, missed},
+			When: decidertest.Command("2020-02-01T10:00:08Z", "under another id", &intakev1.PassDeadline{DeadlineId: "first-contact-1"}),
+		},
 		{
 			Name: "a deadline is not missed before it has passed", Given: []decider.Event{opened, assessed}, When: pass("2020-02-01T09:59:59Z", "first-contact-1"),
 			Err: deadline.ErrNotDue,

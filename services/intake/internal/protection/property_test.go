@@ -67,8 +67,8 @@ func drawn(t *rapid.T) decider.Event {
 		return &intakev1.ReviewCase{CaseId: "c1", ReviewId: id("v")}
 	case 14:
 		return &intakev1.NoteCaseService{CaseId: "c1", SupportId: "s1", SupportKind: outreachv1.SupportKind_SUPPORT_KIND_MEALS, ServiceStep: intakev1.ServiceStep(rapid.IntRange(1, 3).Draw(t, "step")), ChildId: "ch1"}
-	case 2, 20:
-		return &intakev1.PassDeadline{DeadlineId: rapid.SampledFrom([]string{"first-contact-1", "first-contact-2", "follow-up-1"}).Draw(t, "deadline")}
+	case 2, 3, 20:
+		return &intakev1.PassDeadline{DeadlineId: rapid.SampledFrom([]string{"first-contact-1", "first-contact-1", "first-contact-2", "follow-up-1"}).Draw(t, "deadline")}
 	default:
 		f := &intakev1.RecordFollowUp{
 			CaseId: "c1", Channel: phone, FollowUpId: id("f") + id("f"), ChildId: rapid.SampledFrom([]string{"", "ch1", "ch2"}).Draw(t, "child"),
