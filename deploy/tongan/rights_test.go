@@ -603,10 +603,10 @@ func whatMattersMost(t *testing.T, all []*party) {
 		{subscribe, "_INBOX.<other>.>", ""},
 		{subscribe, "_R_.>", ""},
 		{publish, "_R_.x", ""},
-		// Readers see events, and none of what audit keeps.
-		{hear, "tongan.evt.intake.case.c1.case-opened", "OPERATOR EVENT_READER"},
-		{hear, "tongan.evt.reporting.bulletin.b1.figure-published", "OPERATOR EVENT_READER"},
-		{hear, "tongan.evt.audit.caller.w1.caller-added", ""},
+		// A service hears what another copy of it appends. Readers see events, and none of what audit keeps.
+		{hear, "tongan.evt.intake.case.c1.case-opened", "intake OPERATOR EVENT_READER"},
+		{hear, "tongan.evt.reporting.bulletin.b1.figure-published", "reporting OPERATOR EVENT_READER"},
+		{hear, "tongan.evt.audit.caller.w1.caller-added", "audit"},
 		{hear, "tongan.evt.audit.trail.w1.seal-opened", ""},
 		// Who may call, and who is let in.
 		{publish, "tongan.cmd.audit.caller.add", "OPERATOR"},

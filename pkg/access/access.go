@@ -5,6 +5,7 @@ package access
 
 import (
 	"slices"
+	"sync"
 
 	"tongan.dev/pkg/subject"
 	auditv1 "tongan.dev/proto/gen/tongan/audit/v1"
@@ -44,9 +45,18 @@ var (
 	ErrInstitution = &Denied{"caller", "is bound to an institution that the command does not name"}
 )
 
+// rights are those of every role, made once: each request asks for them.
+var rights = sync.OnceValue(func() map[auditv1.Role]Rights {
+	of := make(map[auditv1.Role]Rights)
+	for _, role := range Roles() {
+		of[role] = Of(role)
+	}
+	return of
+})
+
 // May reports whether the caller's role has a command or query.
 func (c Caller) May(subj string) error {
-	if slices.ContainsFunc(Of(c.Role).Send, func(right string) bool { return subject.Matches(right, subj) }) {
+	if slices.ContainsFunc(rights()[c.Role].Send, func(right string) bool { return subject.Matches(right, subj) }) {
 		return nil
 	}
 	return ErrRole
@@ -57,7 +67,7 @@ func (c Caller) Enters(p *eventv1.Provenance, find func(id string) (Caller, bool
 	if p.GetPerformedBy() == c.ID {
 		return nil
 	}
-	if !Of(c.Role).ForOthers {
+	if !rights()[c.Role].ForOthers {
 		return ErrPerformer
 	}
 	performer, known := find(p.GetPerformedBy())

@@ -107,10 +107,14 @@ func decides(service string, trail, more []string) User {
 	if service != subject.Audit { // whose events include the trail
 		own = append(own, subject.Trail.Event("*", "AttemptRefused"))
 	}
+	hears := subject.Events(service) // what another copy of it appends
+	if service == subject.Audit {
+		hears = subject.AllCallers()
+	}
 	return User{
 		Name:      service,
 		Publish:   slices.Concat(own, offers(), trail, more, knowsCallers()),
-		Subscribe: append(answers(service), subject.Commands(service), subject.Queries(service)),
+		Subscribe: append(answers(service), subject.Commands(service), subject.Queries(service), hears),
 		Replies:   true,
 	}
 }

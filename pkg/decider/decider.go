@@ -80,10 +80,11 @@ type Log interface {
 // Keeper is a log that keeps what became of aggregates, so that not every command has to load one.
 type Keeper interface {
 	Log
-	// Take returns what was kept of an aggregate and keeps it no longer: who holds the lock has it alone.
-	Take(id string) (value any, ok bool)
-	// Keep keeps a value of about so many bytes. It may be dropped at any time.
-	Keep(id string, value any, size int)
+	// Take returns what was kept of an aggregate and keeps it no longer: who holds the lock has it alone. Stale says that somebody else was
+	// heard to append to it since.
+	Take(id string) (value any, stale, ok bool)
+	// Keep keeps a value of about so many bytes, which is what became of the aggregate up to a sequence. It may be dropped at any time.
+	Keep(id string, last uint64, value any, size int)
 	// LoadAfter returns the aggregate's events after a sequence in order, and the sequence of its last message as confirmed with the leader.
 	LoadAfter(ctx context.Context, id string, after uint64) (events []Recorded, last uint64, err error)
 }

@@ -110,3 +110,34 @@ type failing struct {
 func (f *failing) Append(context.Context, string, uint64, []decider.Recorded) (uint64, error) {
 	return 0, f.err
 }
+
+// Where somebody else was heard to append, what followed is read before the command is decided, and not only on the conflict.
+func TestWhatIsHeardIsReadBeforeDeciding(t *testing.T) {
+	t.Parallel()
+	log := &hearing{reads: &reads{}}
+	if _, err := decider.Transact(t.Context(), log, counter, "a1", open("k1")); err != nil {
+		t.Fatal(err)
+	}
+	log.Seed(&intakev1.CaseClosed{})
+	log.stale = true
+	if _, err := decider.Transact(t.Context(), log, counter, "a1", open("k2")); !errors.Is(err, errClosed) || log.appended != 1 || log.rest != 1 {
+		t.Errorf("the command is answered %v after %d appends and %d readings, want %v after 1 and 1", err, log.appended, log.rest, errClosed)
+	}
+}
+
+// hearing says that others were heard to append.
+type hearing struct {
+	*reads
+	stale    bool
+	appended int
+}
+
+func (h *hearing) Take(id string) (any, bool, bool) {
+	value, _, ok := h.reads.Take(id)
+	return value, h.stale, ok
+}
+
+func (h *hearing) Append(ctx context.Context, id string, last uint64, events []decider.Recorded) (uint64, error) {
+	h.appended++
+	return h.reads.Append(ctx, id, last, events)
+}

@@ -25,13 +25,17 @@ func Transact[S any](ctx context.Context, log Log, d Decider[S], id string, cmd 
 	}
 	defer unlock()
 	cmd.Aggregate = log.Key(id)
-	f, kept := take[S](log, id)
-	confirmed := !kept
-	if !kept {
-		if f, err = Load(ctx, log, d, id); err != nil {
-			return nil, err
-		}
+	f, stale, kept := take[S](log, id)
+	switch {
+	case !kept:
+		f, err = Load(ctx, log, d, id)
+	case stale:
+		err = f.catchUp(ctx, log, d, id)
 	}
+	if err != nil {
+		return nil, err
+	}
+	confirmed := stale || !kept
 	for range tries {
 		a := f.decide(d, cmd)
 		switch {
@@ -100,19 +104,20 @@ func (f *Folded[S]) catchUp(ctx context.Context, log Log, d Decider[S], id strin
 	return err
 }
 
-func take[S any](log Log, id string) (Folded[S], bool) {
-	if k, ok := log.(Keeper); ok {
-		if value, ok := k.Take(id); ok {
-			f, ok := value.(Folded[S])
-			return f, ok
+func take[S any](log Log, id string) (f Folded[S], stale, ok bool) {
+	if k, keeps := log.(Keeper); keeps {
+		var value any
+		value, stale, ok = k.Take(id)
+		if ok {
+			f, ok = value.(Folded[S])
 		}
 	}
-	return Folded[S]{}, false
+	return f, stale, ok
 }
 
 func keep[S any](log Log, id string, f Folded[S]) {
 	if k, ok := log.(Keeper); ok {
-		k.Keep(id, f, perEvent+f.size)
+		k.Keep(id, f.last, f, perEvent+f.size)
 	}
 }
 

@@ -169,11 +169,11 @@ func (l *Log) Append(_ context.Context, _ string, last uint64, events []decider.
 }
 
 // Take returns what was kept.
-func (l *Log) Take(string) (any, bool) {
+func (l *Log) Take(string) (value any, stale, ok bool) {
 	kept := l.kept
 	l.kept = nil
-	return kept, kept != nil
+	return kept, false, kept != nil
 }
 
 // Keep keeps a value.
-func (l *Log) Keep(_ string, value any, _ int) { l.kept = value }
+func (l *Log) Keep(_ string, _ uint64, value any, _ int) { l.kept = value }

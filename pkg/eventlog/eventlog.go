@@ -51,7 +51,11 @@ var _ decider.Keeper = (*Log)(nil)
 
 // New returns the log of one kind of aggregate. Damaged messages are reported to log.
 func New(js jetstream.JetStream, agg subject.Aggregate, log *slog.Logger) *Log {
-	return &Log{js: js, agg: agg, log: log, writer: writerOf(js, agg.Stream()), states: newStates(maxStates)}
+	l := &Log{js: js, agg: agg, log: log, writer: writerOf(js, agg.Stream()), states: newStates(maxStates)}
+	if _, err := js.Conn().Subscribe(agg.Filter("*"), l.hear); err != nil { // a hint only: without it there are more conflicts
+		log.Error("what others append is not heard", "stream", agg.Stream(), "error", err)
+	}
+	return l
 }
 
 // Signed has every message signed before it is sent, and those that are not genuine passed over as damaged. It returns the log.

@@ -8,16 +8,15 @@ var VerifyInPasses = verify
 // MaxWaiting is how many appends may wait.
 const MaxWaiting = maxWaiting
 
-// Alone has the appends of a log sent one by one, each with an fsync of its own, and nothing kept: what it was before there were batches.
+// Alone has the appends of a log sent one by one, each with an fsync of its own: what it was before there were batches.
 func (l *Log) Alone() *Log {
 	l.writer = &writer{js: l.js, stream: l.agg.Stream(), few: math.MaxInt}
-	l.states = newStates(0)
 	return l
 }
 
 // Hold has the appends of a log wait until release is called.
 func (l *Log) Hold() (release func()) {
-	const many = few + maxRounds
+	const many = few + 1
 	w := l.writer
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -41,4 +40,12 @@ func (l *Log) Waiting() int {
 func (l *Log) Keeping(bytes int) *Log {
 	l.states = newStates(bytes)
 	return l
+}
+
+// Stale reports whether what is kept of an aggregate is known to be stale.
+func (l *Log) Stale(id string) bool {
+	l.states.mu.Lock()
+	defer l.states.mu.Unlock()
+	k, ok := l.states.kept.Peek(id)
+	return ok && k.stale
 }

@@ -2,10 +2,14 @@ package eventlog
 
 import (
 	"math"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // maxStates is how many bytes of aggregates a log keeps.
@@ -14,7 +18,7 @@ const maxStates = 32 << 20
 // states keep what became of aggregates, those used last, in a bounded number of bytes.
 type states struct {
 	mu           sync.Mutex
-	kept         *simplelru.LRU[string, kept]
+	kept         *simplelru.LRU[string, *kept]
 	bytes, limit int
 	hits, misses atomic.Uint64
 }
@@ -22,38 +26,53 @@ type states struct {
 type kept struct {
 	value any
 	size  int
+	last  uint64 // the sequence up to which it is known
+	stale bool
 }
 
 func newStates(limit int) *states {
 	s := &states{limit: limit}
-	s.kept, _ = simplelru.NewLRU(math.MaxInt, func(_ string, k kept) { s.bytes -= k.size }) // only a size below 1 is an error
+	s.kept, _ = simplelru.NewLRU(math.MaxInt, func(_ string, k *kept) { s.bytes -= k.size }) // only a size below 1 is an error
 	return s
 }
 
-// Take returns what was kept of an aggregate and keeps it no longer.
-func (l *Log) Take(id string) (any, bool) {
+// Take returns what was kept of an aggregate and keeps it no longer. Stale says that somebody else was heard to append to it since.
+func (l *Log) Take(id string) (value any, stale, ok bool) {
 	s := l.states
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k, ok := s.kept.Peek(id)
 	if !ok {
 		s.misses.Add(1)
-		return nil, false
+		return nil, false, false
 	}
 	s.kept.Remove(id)
 	s.hits.Add(1)
-	return k.value, true
+	return k.value, k.stale, true
 }
 
-// Keep keeps a value of about so many bytes for an aggregate. What was not used for longest makes room.
-func (l *Log) Keep(id string, value any, size int) {
+// Keep keeps a value of about so many bytes, which is what became of an aggregate up to a sequence. What was not used for longest makes room.
+func (l *Log) Keep(id string, last uint64, value any, size int) {
 	s := l.states
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.kept.Remove(id)
-	s.kept.Add(id, kept{value, size})
+	s.kept.Add(id, &kept{value: value, size: size, last: last})
 	for s.bytes += size; s.bytes > s.limit; {
 		s.kept.RemoveOldest()
+	}
+}
+
+// hear marks what is kept of an aggregate as stale when somebody else is about to append to it. It is a hint, which saves a conflict: what is
+// heard may not be stored after all, and what is missed shows in the expectation.
+func (l *Log) hear(m *nats.Msg) {
+	id := strings.Split(m.Subject, ".")[4]
+	s := l.states
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k, ok := s.kept.Peek(id); ok {
+		on, err := strconv.ParseUint(m.Header.Get(jetstream.ExpectedLastSubjSeqHeader), 10, 64)
+		k.stale = k.stale || err == nil && on >= k.last
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,9 +21,6 @@ const (
 	maxBatchBytes = 4 << 20
 	// few appends are sent one by one: a batch costs the server as many fsyncs and files as about so many single messages.
 	few = 8
-	// maxRounds is how many batches are under way. The server stores one at a time; meanwhile the other is looked at and sent. More make each
-	// smaller.
-	maxRounds = 2
 	// maxFutile is how often appends are sent together again although none of them was at fault.
 	maxFutile = 3
 )
@@ -43,9 +39,6 @@ type writer struct {
 	bytes   int
 	// rounds is how many are under way; crowd how many appends went out together lately.
 	rounds, crowd int
-	// wary says that the last batch had appends at fault: the aggregates of the next are looked at before it is sent. Where conflicts are
-	// common, nearly every large batch has one, and what is refused costs as much as what is stored.
-	wary atomic.Bool
 }
 
 // writers are those of this process, one for a connection and stream: however many logs there are of a stream, their appends meet in one
@@ -111,7 +104,7 @@ func (w *writer) dispatch() {
 		switch {
 		case w.crowd <= w.few && w.rounds+len(w.waiting) <= w.few:
 			members = w.take(1)
-		case w.rounds < maxRounds:
+		case w.rounds == 0: // the server stores one batch at a time
 			members = w.take(len(w.waiting))
 		default:
 			return
@@ -170,11 +163,6 @@ func (w *writer) oneByOne(members []*pending) {
 func (w *writer) commit(members []*pending) {
 	futile := 0
 	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
-		if w.wary.Load() && len(members) > 1 {
-			n := len(members)
-			members = settle(members)
-			w.wary.Store(len(members) < n)
-		}
 		members = present(members)
 		if len(members) == 0 {
 			return
@@ -198,7 +186,6 @@ func (w *writer) commit(members []*pending) {
 		}
 		tried := len(members)
 		if members = settle(members); len(members) < tried {
-			w.wary.Store(tried > 1 && kind == conflicting)
 			continue
 		}
 		if futile++; futile >= maxFutile && len(members) > 1 && kind == conflicting {

@@ -245,19 +245,47 @@ func TestWhatIsKeptIsBounded(t *testing.T) {
 	t.Parallel()
 	log := newLog(natstest.Bus(t)).Keeping(1000)
 	for i := range 20 {
-		log.Keep(fmt.Sprint("c", i), i, 100)
+		log.Keep(fmt.Sprint("c", i), 1, i, 100)
 	}
-	if _, ok := log.Take("c9"); ok {
+	if _, _, ok := log.Take("c9"); ok {
 		t.Error("what was used long ago is still kept")
 	}
-	if v, ok := log.Take("c10"); !ok || v != 10 {
+	if v, _, ok := log.Take("c10"); !ok || v != 10 {
 		t.Errorf("kept is %v, %v", v, ok)
 	}
-	if _, ok := log.Take("c10"); ok {
+	if _, _, ok := log.Take("c10"); ok {
 		t.Error("what was taken is still kept")
 	}
-	log.Keep("c19", 1, 950)
+	log.Keep("c19", 1, 1, 950)
 	if s := log.Stats(); s["states_bytes"] != 950 || s["states_hit"] != 1 || s["states_missed"] != 2 {
 		t.Errorf("stats are %v", s)
+	}
+}
+
+// What another process appends is heard, and marks what is kept of that aggregate; what a process appends itself does not.
+func TestWhatOthersAppendIsHeard(t *testing.T) {
+	t.Parallel()
+	url := natstest.Run(t).ClientURL()
+	js := natstest.Connect(t, url)
+	natstest.Migrate(t, js, 1)
+	own, other := newLog(js), newLog(natstest.Connect(t, url))
+	for _, id := range []string{"a", "b"} {
+		last, err := own.Append(t.Context(), id, 0, events(id, "k1", 2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		own.Keep(id, last, id, 1)
+		if id == "a" {
+			if _, err := other.Append(t.Context(), id, last, events(id, "k2", 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	natstest.Eventually(t, 10*time.Second, "it is heard", func() bool { return own.Stale("a") })
+	if value, stale, ok := own.Take("a"); !ok || !stale || value != "a" {
+		t.Errorf("of what others appended to is kept %v, %v, stale %v", value, ok, stale)
+	}
+	if value, stale, ok := own.Take("b"); !ok || stale || value != "b" {
+		t.Errorf("of what nobody else appended to is kept %v, %v, stale %v", value, ok, stale)
 	}
 }

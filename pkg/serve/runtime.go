@@ -81,6 +81,7 @@ func Connect(url, name string, log *slog.Logger, opts ...nats.Option) (jetstream
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(250 * time.Millisecond),
 		nats.SyncQueueLen(eventlog.ReadQueue),
+		nats.NoEcho(), // a service hears what others append, see eventlog
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			log.Error("bus reports an error", "connection", name, "error", err)
 		}),

@@ -67,8 +67,9 @@ func RunBy[C any](tb testing.TB, js jetstream.JetStream, replay *clock.Replay, n
 			tb.Errorf("service %s ended with: %v", name, err)
 		}
 	})
+	other := natstest.Connect(tb, js.Conn().ConnectedUrl()).Conn() // the service may not hear what it sends itself
 	natstest.Eventually(tb, 20*time.Second, "the service answers", func() bool {
-		_, err := js.Conn().Request(subject.Health(name), nil, time.Second)
+		_, err := other.Request(subject.Health(name), nil, time.Second)
 		return err == nil
 	})
 	return c

@@ -150,6 +150,9 @@ func AllTimersDue(service string) string { return "tongan.timer.due." + service 
 
 // Matches reports whether a subject without wildcards is one that a filter matches.
 func Matches(filter, subject string) bool {
+	if !strings.ContainsAny(filter, "*>") {
+		return filter == subject
+	}
 	f, s := strings.Split(filter, "."), strings.Split(subject, ".")
 	for i, token := range f {
 		if token == ">" {
