@@ -68,8 +68,11 @@ type Recorded struct {
 type Log interface {
 	// Key names one aggregate uniquely over all services, for example intake.case.c1.
 	Key(id string) string
-	// Lock keeps others in this process from appending to the aggregate until unlock is called.
-	Lock(ctx context.Context, id string) (unlock func(), err error)
+	// Lines is where commands wait for others of the same aggregate in this process.
+	Lines() *Lines
+	// Together reports whether the events of n commands that wait for one aggregate are to be appended as one. A log that stores several
+	// events at a high price says so only when that pays; one that looks at what is stored when it appends, never.
+	Together(n int) bool
 	// Load returns the aggregate's events in order, and the sequence of its last message as confirmed with the leader.
 	Load(ctx context.Context, id string) (events []Recorded, last uint64, err error)
 	// Append stores events, all or none and one after the other, if the aggregate's last sequence is still last; otherwise it returns
@@ -80,7 +83,7 @@ type Log interface {
 // Keeper is a log that keeps what became of aggregates, so that not every command has to load one.
 type Keeper interface {
 	Log
-	// Take returns what was kept of an aggregate and keeps it no longer: who holds the lock has it alone. Stale says that somebody else was
+	// Take returns what was kept of an aggregate and keeps it no longer: who works on the aggregate has it alone. Stale says that somebody else was
 	// heard to append to it since.
 	Take(id string) (value any, stale, ok bool)
 	// Keep keeps a value of about so many bytes, which is what became of the aggregate up to a sequence. It may be dropped at any time.
@@ -159,11 +162,23 @@ func EventID(aggregate, commandID string, index int) string {
 	return uuid.NewSHA1(namespace, []byte(aggregate+"/"+commandID+"/"+strconv.Itoa(index))).String()
 }
 
-// receipt is what is known of a command that led to events.
+// receipt is what is known of a command that led to events. There is one for each command that an aggregate ever carried out, so it is small
+// and holds no pointer; the ids of the events follow from their number.
 type receipt struct {
-	ids    []string
 	last   uint64
-	digest []byte
+	events int32
+	digest digest
+}
+
+// digest is a command's, of which the contract allows 8 bytes, and how many it has.
+type digest struct {
+	bytes [8]byte
+	n     int8
+}
+
+func digestOf(b []byte) (d digest) {
+	d.n = int8(copy(d.bytes[:], b))
+	return d
 }
 
 // Folded is an aggregate as its events make it.
@@ -212,8 +227,8 @@ func (d Decider[S]) Begin() func(Event) error {
 // errPanics stands for an event on which folding panics.
 var errPanics = errors.New("folding it panics")
 
-// perEvent is about what an event takes in memory beside its own bytes: its ids in a receipt, and what points to it.
-const perEvent = 256
+// perEvent is about what an event takes in memory beside its own bytes: a receipt and its place in a map.
+const perEvent = 128
 
 func (f *Folded[S]) add(d Decider[S], e Recorded) error {
 	var known bool
@@ -227,18 +242,29 @@ func (f *Folded[S]) add(d Decider[S], e Recorded) error {
 	if moved, ok := e.Event.(interface{ GetToAdmCode() string }); ok {
 		f.AdmCode = moved.GetToAdmCode()
 	}
-	f.Revision, f.last, f.size = e.Sequence, e.Sequence, f.size+perEvent+e.Size
+	f.size += perEvent + e.Size
+	if p.GetCommandId() != "" {
+		r := f.receipts[p.GetCommandId()]
+		r.events, r.digest = r.events+1, digestOf(p.GetCommandDigest())
+		f.receipts[p.GetCommandId()] = r
+	}
+	f.place(d, e)
+	return nil
+}
+
+// place notes the sequence of an event that is folded in.
+func (f *Folded[S]) place(d Decider[S], e Recorded) {
+	p := e.Event.GetProvenance()
+	f.Revision, f.last = e.Sequence, e.Sequence
 	if d.Contested != nil {
 		if field := d.Contested(e.Event); field != "" {
 			f.changed[field] = Change{e.Sequence, cmp.Or(p.GetRecordedBy(), p.GetPerformedBy()), p.GetOccurredAt().AsTime()}
 		}
 	}
-	if p.GetCommandId() != "" {
-		r := f.receipts[p.GetCommandId()]
-		r.ids, r.last, r.digest = append(r.ids, e.ID), e.Sequence, p.GetCommandDigest()
+	if r, ok := f.receipts[p.GetCommandId()]; ok {
+		r.last = e.Sequence
 		f.receipts[p.GetCommandId()] = r
 	}
-	return nil
 }
 
 // Load loads an aggregate and folds it, for a query. An aggregate without events has revision 0.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -110,9 +109,9 @@ func Command(at, id string, body decider.Event) decider.Command {
 
 // Log is a decider.Keeper in memory for a single aggregate. Its zero value is empty.
 type Log struct {
-	mu     sync.Mutex
 	events []decider.Recorded
 	kept   any
+	lines  decider.Lines
 }
 
 var _ decider.Keeper = (*Log)(nil)
@@ -136,11 +135,11 @@ func (l *Log) Events() []decider.Event {
 // Key names the aggregate test.aggregate.<id>.
 func (*Log) Key(id string) string { return "test.aggregate." + id }
 
-// Lock locks the log.
-func (l *Log) Lock(context.Context, string) (func(), error) {
-	l.mu.Lock()
-	return l.mu.Unlock, nil
-}
+// Lines is where commands wait.
+func (l *Log) Lines() *decider.Lines { return &l.lines }
+
+// Together says that all commands that wait are appended as one.
+func (*Log) Together(int) bool { return true }
 
 // Load returns copies of all events.
 func (l *Log) Load(ctx context.Context, id string) ([]decider.Recorded, uint64, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -45,6 +46,8 @@ type pending struct {
 	size         int
 	// unsure says that a try had no answer, so that it may be stored after all.
 	unsure bool
+	// suspect says that somebody else was heard to append to the aggregate meanwhile.
+	suspect atomic.Bool
 	// sequence is that of its last event, once it is stored.
 	sequence uint64
 	done     chan outcome

@@ -42,6 +42,7 @@ type Log struct {
 	log    *slog.Logger
 	writer *writer
 	states *states
+	lines  decider.Lines
 	sign   func(*nats.Msg) error
 	// genuine reports whether a stored message was signed; nil means that none is.
 	genuine func(subj string, h nats.Header, payload []byte) bool
@@ -70,11 +71,12 @@ func (l *Log) Aggregate() subject.Aggregate { return l.agg }
 // Key names one aggregate uniquely over all services.
 func (l *Log) Key(id string) string { return l.agg.Key(id) }
 
-// Lock waits until nobody in this process has an append to the aggregate under way. A message whose expectation is met twice
-// inside one atomic batch would be stored twice, so one append at a time is the rule.
-func (l *Log) Lock(ctx context.Context, id string) (func(), error) {
-	return l.writer.locks.lock(ctx, l.Key(id))
-}
+// Lines is where commands wait for others of the same aggregate in this process.
+func (l *Log) Lines() *decider.Lines { return &l.lines }
+
+// Together reports whether the events of n commands that wait for one aggregate are to be appended as one: a batch costs the server as much as
+// several single messages, unless there is one anyhow.
+func (l *Log) Together(n int) bool { return l.writer.together(n) }
 
 // Load returns the events of an aggregate in order, as confirmed with the stream's leader, and the sequence of its last message.
 // A damaged message is skipped and reported; its sequence counts. A sound one of an unknown type is decider.ErrUnknownEvent.

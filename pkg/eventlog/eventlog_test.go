@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -266,30 +265,6 @@ func TestServerStoresTwoEqualExpectationsInOneBatch(t *testing.T) {
 	}
 	if _, err := jetstreamext.PublishMsgBatch(t.Context(), js, msgs); err != nil {
 		t.Fatalf("the server refuses the batch now (%v): the rule of one append at a time may be looked at again", err)
-	}
-}
-
-// Locks keep two holders of the same id apart, and let different ids through.
-func TestLockIsExclusivePerAggregate(t *testing.T) {
-	t.Parallel()
-	log := newLog(natstest.Bus(t))
-	counts := map[string]*int{"a": new(int), "b": new(int)}
-	var wg sync.WaitGroup
-	for i := range 200 {
-		id := []string{"a", "b"}[i%2]
-		wg.Go(func() {
-			unlock, err := log.Lock(t.Context(), id)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer unlock()
-			*counts[id]++ // the race detector sees two holders
-		})
-	}
-	wg.Wait()
-	if *counts["a"] != 100 || *counts["b"] != 100 {
-		t.Fatalf("counted %d and %d", *counts["a"], *counts["b"])
 	}
 }
 

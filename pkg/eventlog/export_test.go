@@ -10,7 +10,7 @@ const MaxWaiting = maxWaiting
 
 // Alone has the appends of a log sent one by one, each with an fsync of its own: what it was before there were batches.
 func (l *Log) Alone() *Log {
-	l.writer = &writer{js: l.js, stream: l.agg.Stream(), few: math.MaxInt}
+	l.writer = newWriter(l.js, l.agg.Stream(), math.MaxInt)
 	return l
 }
 

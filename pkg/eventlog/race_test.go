@@ -82,7 +82,7 @@ func race(t *testing.T, conns ...jetstream.JetStream) {
 	}
 	var sent atomic.Int64
 	var mu sync.Mutex
-	acknowledged := make(map[string]int) // events by command
+	acknowledged := make(map[string]*eventv1.CommandReply)
 	var wg sync.WaitGroup
 	for w := range writers {
 		wg.Go(func() {
@@ -100,7 +100,7 @@ func race(t *testing.T, conns ...jetstream.JetStream) {
 					t.Errorf("%s: %v", cmd.ID, err)
 				default:
 					mu.Lock()
-					acknowledged[cmd.ID] = len(reply.GetEventIds())
+					acknowledged[cmd.ID] = reply
 					mu.Unlock()
 				}
 			}
@@ -131,7 +131,7 @@ func insist(ctx context.Context, log *eventlog.Log, id string, cmd decider.Comma
 	}
 }
 
-func check(t *testing.T, js jetstream.JetStream, acknowledged map[string]int) {
+func check(t *testing.T, js jetstream.JetStream, acknowledged map[string]*eventv1.CommandReply) {
 	t.Helper()
 	balance := make(map[string]int)
 	events, ids := make(map[string]int), make(map[string]bool)
@@ -151,9 +151,9 @@ func check(t *testing.T, js jetstream.JetStream, acknowledged map[string]int) {
 		ids[e.ID] = true
 		events[e.Command]++
 	})
-	for command, n := range acknowledged {
-		if events[command] != n {
-			t.Errorf("%s was acknowledged with %d events, %d are stored", command, n, events[command])
+	for command, reply := range acknowledged {
+		if events[command] != len(reply.GetEventIds()) {
+			t.Errorf("%s is acknowledged by %v, %d events are stored", command, reply, events[command])
 		}
 	}
 	if len(events) != len(acknowledged) || len(events) == 0 {

@@ -63,10 +63,11 @@ func (l *Log) Keep(id string, last uint64, value any, size int) {
 	}
 }
 
-// hear marks what is kept of an aggregate as stale when somebody else is about to append to it. It is a hint, which saves a conflict: what is
-// heard may not be stored after all, and what is missed shows in the expectation.
+// hear marks what is kept of an aggregate as stale when somebody else is about to append to it, and an append that is under way as suspect. It
+// is a hint, which saves a conflict: what is heard may not be stored after all, and what is missed shows in the expectation.
 func (l *Log) hear(m *nats.Msg) {
 	id := strings.Split(m.Subject, ".")[4]
+	l.writer.suspect(l.agg.Filter(id))
 	s := l.states
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -30,10 +30,11 @@ const (
 type writer struct {
 	js     jetstream.JetStream
 	stream string
-	locks  locks
 	// few is how many appends are sent one by one.
 	few int
 	mu  sync.Mutex
+	// open holds what is not answered yet, by aggregate.
+	open map[string]*pending
 	// waiting holds what is not sent yet, of together bytes.
 	waiting []*pending
 	bytes   int
@@ -53,13 +54,17 @@ type destination struct {
 	stream string
 }
 
+func newWriter(js jetstream.JetStream, stream string, few int) *writer {
+	return &writer{js: js, stream: stream, few: few, open: make(map[string]*pending)}
+}
+
 func writerOf(js jetstream.JetStream, stream string) *writer {
 	writers.Lock()
 	defer writers.Unlock()
 	maps.DeleteFunc(writers.of, func(d destination, _ *writer) bool { return d.conn.IsClosed() })
 	d := destination{js.Conn(), stream}
 	if writers.of[d] == nil {
-		writers.of[d] = &writer{js: js, stream: stream, few: few}
+		writers.of[d] = newWriter(js, stream, few)
 	}
 	return writers.of[d]
 }
@@ -72,8 +77,10 @@ func (w *writer) append(p *pending) (uint64, error) {
 		return 0, fmt.Errorf("append %s: %w: too much waits", p.log.Key(p.id), ErrUnavailable)
 	}
 	w.waiting, w.bytes = append(w.waiting, p), w.bytes+p.size
+	w.open[p.filter] = p
 	w.dispatch()
 	w.mu.Unlock()
+	defer w.close(p)
 	select {
 	case o := <-p.done:
 		return o.sequence, o.err
@@ -83,6 +90,30 @@ func (w *writer) append(p *pending) (uint64, error) {
 		}
 		return 0, fmt.Errorf("append %s: %w", p.log.Key(p.id), ErrUnclear)
 	}
+}
+
+func (w *writer) close(p *pending) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.open[p.filter] == p {
+		delete(w.open, p.filter)
+	}
+}
+
+// suspect notes that somebody else was heard to append to an aggregate.
+func (w *writer) suspect(filter string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p := w.open[filter]; p != nil {
+		p.suspect.Store(true)
+	}
+}
+
+// together reports whether n appends cost less as one.
+func (w *writer) together(n int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return n > w.few || w.crowd > w.few
 }
 
 // withdraw takes back what is not sent yet.
@@ -159,11 +190,12 @@ func (w *writer) oneByOne(members []*pending) {
 	wg.Wait()
 }
 
-// commit sends appends together until each is answered. Where some are at fault, they are answered and the others go out together again.
+// commit sends appends together until each is answered. Where some are at fault, they are answered and the others go out together again. Who is,
+// the server does not say; so those are looked at first to whose aggregates others were heard to append.
 func (w *writer) commit(members []*pending) {
 	futile := 0
 	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
-		members = present(members)
+		members, _ = settle(present(members), (*pending).suspected)
 		if len(members) == 0 {
 			return
 		}
@@ -184,8 +216,13 @@ func (w *writer) commit(members []*pending) {
 		for _, p := range members {
 			p.unsure = p.unsure || kind == unanswered
 		}
-		tried := len(members)
-		if members = settle(members); len(members) < tried {
+		found := false
+		if kind == conflicting {
+			if members, found = settle(members, (*pending).suspected); found {
+				continue
+			}
+		}
+		if members, found = settle(members, func(*pending) bool { return true }); found {
 			continue
 		}
 		if futile++; futile >= maxFutile && len(members) > 1 && kind == conflicting {
@@ -201,21 +238,27 @@ func present(members []*pending) []*pending {
 	return slices.DeleteFunc(members, func(p *pending) bool { return p.ctx.Err() != nil })
 }
 
-// settle reads back what became of appends, answers those that are stored or in conflict, and returns those of which nothing is stored.
-func settle(members []*pending) []*pending {
-	found := make([]outcome, len(members))
+// suspected reports whether somebody else was heard to append since it was asked last.
+func (p *pending) suspected() bool { return p.suspect.Swap(false) }
+
+// settle reads back what became of some of the appends, answers those that are stored or in conflict, and returns the others, and whether there
+// were any to answer.
+func settle(members []*pending, some func(*pending) bool) (left []*pending, found bool) {
+	read := make([]outcome, len(members))
 	var wg sync.WaitGroup
 	for i, p := range members {
-		wg.Go(func() { found[i].sequence, found[i].err = p.readBack() })
+		if some(p) {
+			wg.Go(func() { read[i].sequence, read[i].err = p.readBack() })
+		}
 	}
 	wg.Wait()
-	var left []*pending
 	for i, p := range members {
-		if found[i].err == nil && found[i].sequence == 0 {
+		if read[i].err == nil && read[i].sequence == 0 {
 			left = append(left, p)
 			continue
 		}
-		p.answer(found[i].sequence, found[i].err)
+		found = true
+		p.answer(read[i].sequence, read[i].err)
 	}
-	return left
+	return left, found
 }

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/nats-io/nats.go/micro"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -29,14 +30,28 @@ func connection(req micro.Request) (key string, ok bool) {
 	if !strings.HasPrefix(req.Reply(), importedReply) || !wholeHeaders(req) {
 		return "", false
 	}
+	text := req.Headers().Get(headerRequestInfo)
+	if key, known := keys.Get(text); known {
+		return key, true
+	}
 	var info struct {
 		Account string `json:"acc"`
 		User    string `json:"user"`
 	}
-	if json.Unmarshal([]byte(req.Headers().Get(headerRequestInfo)), &info) != nil || info.Account != access.AccountCallers {
+	if json.Unmarshal([]byte(text), &info) != nil || info.Account != access.AccountCallers {
 		return "", false
 	}
+	keys.Add(text, info.User)
 	return info.User, true
+}
+
+// keys are the public NKeys of connections by what the bus wrote about them, which is the same for one connection most of the time. What is not
+// a caller's connection is not in it.
+var keys = newKeys()
+
+func newKeys() *lru.Cache[string, string] {
+	c, _ := lru.New[string, string](4096) // only a size below 1 is an error
+	return c
 }
 
 // wholeHeaders reports whether the headers as this library reads them are all that the bus sent, and the bus's own among them once. The bus

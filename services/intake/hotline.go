@@ -100,6 +100,9 @@ func (c *contacts) Append(ctx context.Context, id string, last uint64, events []
 	return c.Log.Append(ctx, id, last, events)
 }
 
+// Together says that each command is appended by itself: Append looks at what is stored, and may refuse.
+func (*contacts) Together(int) bool { return false }
+
 // note notes that a contact is about children, and returns the refusal if one of them is forgotten. It looks before, to leave no note about
 // who is forgotten, and again after: a child that is forgotten later than that is forgotten with the note in its place.
 func (c *contacts) note(ctx context.Context, id string, childIDs []string, refusal error) error {
