@@ -24,7 +24,7 @@ import (
 // callerFlags say as whom to speak to a system that runs.
 type callerFlags struct {
 	Context     string `env:"TONGAN_CONTEXT" help:"NATS context, as tongan context save makes it; default: the selected one."`
-	NATSURL     string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"With --credentials: address of the bus."`
+	NATSURL     string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"With --credentials: address of the bus; of several servers all, with commas between."`
 	Credentials string `env:"TONGAN_CALLER_CREDENTIALS" type:"path" help:"Instead of a context: file with the seed of the caller's NKey, mode 0600."`
 	serve.SecurityFlags
 }
@@ -73,7 +73,8 @@ func (c *caller) as(who *access.Credentials) (*nats.Conn, error) {
 }
 
 func dial(url string, opts []nats.Option) (*nats.Conn, error) {
-	opts = append(opts, nats.MaxReconnects(-1), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+	// While the audit service is away the bus lets nobody in, and may say that it does not know them: that is no reason to give up.
+	opts = append(opts, nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 		if errors.Is(err, nats.ErrPermissionViolation) { // otherwise it shows as a time-out only
 			fmt.Fprintln(os.Stderr, "tongan:", err)
 		}
