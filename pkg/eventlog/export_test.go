@@ -5,9 +5,6 @@ import "math"
 // Verify's work with a number of passes that the test chooses.
 var VerifyInPasses = verify
 
-// Ask asks a server something.
-var Ask = ask
-
 // MaxWaiting is how many appends may wait.
 const MaxWaiting = maxWaiting
 

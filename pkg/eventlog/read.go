@@ -38,7 +38,7 @@ func get(ctx context.Context, js jetstream.JetStream, stream string, w which) (*
 	if err != nil {
 		return nil, err
 	}
-	answer, err := ask(ctx, js.Conn(), subject.API("STREAM.MSG.GET", stream), request)
+	answer, err := Ask(ctx, js.Conn(), subject.API("STREAM.MSG.GET", stream), request)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
@@ -63,8 +63,8 @@ func get(ctx context.Context, js jetstream.JetStream, stream string, w which) (*
 // one is not cut.
 const askedFor = 2 * time.Second
 
-// ask sends a request that changes nothing, again whenever the connection is cut or nobody answers.
-func ask(ctx context.Context, nc *nats.Conn, subj string, request []byte) (*nats.Msg, error) {
+// Ask sends a request that changes nothing, again whenever the connection is cut or nobody answers.
+func Ask(ctx context.Context, nc *nats.Conn, subj string, request []byte) (*nats.Msg, error) {
 	for {
 		uncut, end := untilCut(ctx, nc)
 		try, cancel := context.WithTimeout(uncut, askedFor)
