@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"tongan.dev/pkg/subject"
@@ -106,10 +108,22 @@ func Migrate(ctx context.Context, js jetstream.JetStream, o StreamOptions) error
 			err = agree(ctx, js, want, have.CachedInfo().Config)
 		}
 		if err != nil {
-			return fmt.Errorf("stream %s: %w", want.Name, err)
+			return fmt.Errorf("stream %s: %w", want.Name, unanswerable(err))
 		}
 	}
 	return nil
+}
+
+// ErrNoAnswer is returned when nobody leads a stream, or the bus.
+var ErrNoAnswer = errors.New("the bus does not answer: of several servers more than half must run and reach each other; try again")
+
+// unanswerable is an error of JetStream's interface, and what it means where it is that nobody leads.
+func unanswerable(err error) error {
+	api, is := errors.AsType[*jetstream.APIError](err)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) || is && api.Code == http.StatusServiceUnavailable {
+		return fmt.Errorf("%w (%w)", ErrNoAnswer, err)
+	}
+	return err
 }
 
 // agree checks that a stream is as declared. The key stream held one message for each key before keys could be wrapped again.
@@ -133,7 +147,7 @@ func Created(ctx context.Context, js jetstream.JetStream, service string) (int64
 		return 0, fmt.Errorf("stream %s does not exist: run `tongan migrate` first", subject.Stream(service))
 	}
 	if err != nil {
-		return 0, fmt.Errorf("stream %s: %w", subject.Stream(service), err)
+		return 0, fmt.Errorf("stream %s: %w", subject.Stream(service), unanswerable(err))
 	}
 	return s.CachedInfo().Created.UnixNano(), nil
 }
@@ -146,7 +160,7 @@ var ErrDrift = errors.New("is not as declared")
 func Check(ctx context.Context, js jetstream.JetStream, name string, replicas int) (*jetstream.StreamInfo, error) {
 	have, err := js.Stream(ctx, name)
 	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", name, err)
+		return nil, fmt.Errorf("stream %s: %w", name, unanswerable(err))
 	}
 	info := have.CachedInfo()
 	if replicas == 0 {
