@@ -78,18 +78,24 @@ func TestAnyOfThreeNodesMayBeLostAndOfTwoNothingIsMadeUp(t *testing.T) {
 	steps, last := steps[:len(steps)-1], steps[len(steps)-1]
 	ctx := withTimeout(t, 4*time.Minute)
 	var sent atomic.Int64
-	var lost *busProcess
-	killed := int64(len(steps) / 3)
-	err := sendSteps(ctx, conns, steps, func(scenario.Step) {
-		switch sent.Add(1) {
-		case killed:
-			lost = d.leader(t, subject.Stream(subject.Outreach))
-			lost.kill(t)
-		case 2 * killed:
-			d.startBus(t, lost)
+	third, reached, ended := int64(len(steps)/3), make(chan struct{}, 2), make(chan error, 1)
+	lost := d.leader(t, subject.Stream(subject.Outreach))
+	go func() {
+		ended <- sendSteps(ctx, conns, steps, func(scenario.Step) {
+			if n := sent.Add(1); n == third || n == 2*third {
+				reached <- struct{}{}
+			}
+		}, func(scenario.Step) {})
+	}()
+	for _, act := range []func(){func() { lost.kill(t) }, func() { d.startBus(t, lost) }} {
+		select {
+		case <-reached:
+			act()
+		case err := <-ended:
+			t.Fatalf("it was sent before a node was killed: %v", err)
 		}
-	}, func(scenario.Step) {})
-	if err != nil {
+	}
+	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
 	d.compare(ctx, t, conns)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -65,18 +66,15 @@ func deploy(t *testing.T, replicas string, plan func(*deployment)) *deployment {
 	}
 	d.public = strings.Fields(public)
 	plan(d)
-	program := filepath.Join(d.dir, "nats-server")
-	if out, err := exec.Command("go", "build", "-o", program, "github.com/nats-io/nats-server/v2").CombinedOutput(); err != nil {
-		t.Fatalf("build nats-server: %v\n%s", err, out)
+	if err := buildProcesses(); err != nil {
+		t.Fatal(err)
 	}
-	var urls []string
 	for _, b := range d.buses {
 		d.startBus(t, b)
-		urls = append(urls, b.url)
 	}
 	engine := chtest.Run(t, projector.Users(deploymentDistricts, func(name string) string { return "password-of-" + name })...)
 	d.env = append(d.public, // the services need the issuer's public key
-		"TONGAN_NATS_URL="+strings.Join(urls, ","),
+		"TONGAN_NATS_URL="+d.addresses(),
 		"TONGAN_MASTER_KEY="+filepath.Join(d.dir, "master.key"),
 		"TONGAN_PROJECTOR_CLICKHOUSE_DSN="+engine.DSN(projector.UserProjector),
 		"TONGAN_REPORTING_CLICKHOUSE_DSN="+engine.DSN(projector.UserReporting),
@@ -85,8 +83,9 @@ func deploy(t *testing.T, replicas string, plan func(*deployment)) *deployment {
 		"TONGAN_FIRST_OPERATOR="+filepath.Join(d.dir, "operator-1.nk"),
 	)
 	dsn := "TONGAN_CLICKHOUSE_DSN=" + engine.DSN(projector.UserMigration)
+	js := d.connect(t)
 	natstest.Eventually(t, time.Minute, "the servers have found each other", func() bool {
-		_, err := d.connect(t).Stream(t.Context(), subject.StreamDead)
+		_, err := js.Stream(t.Context(), subject.StreamDead)
 		return errors.Is(err, jetstream.ErrStreamNotFound)
 	})
 	for range 2 { // the second time there is nothing to do
@@ -99,10 +98,9 @@ func deploy(t *testing.T, replicas string, plan func(*deployment)) *deployment {
 	if err != nil || !strings.Contains(out, "all well") {
 		t.Errorf("doctor: %v\n%s%s", err, out, errs)
 	}
-	for _, name := range append(subject.Services(), projector.Name, subject.Audit) {
+	for _, name := range processes() {
 		d.startService(t, name)
 	}
-	js := d.connect(t)
 	for name := range d.services {
 		natstest.Eventually(t, 30*time.Second, name+" answers", func() bool {
 			_, err := js.Conn().Request(subject.Health(name), nil, time.Second)
@@ -146,11 +144,26 @@ func (d *deployment) caller(t *testing.T) *caller {
 	return via
 }
 
+// processes are the names of the services.
+func processes() []string { return append(subject.Services(), projector.Name, subject.Audit) }
+
+// buildProcesses builds the nats-server and every service beside the binary under test.
+var buildProcesses = sync.OnceValue(func() error {
+	args := []string{"build", "-o", filepath.Dir(binary) + "/", "github.com/nats-io/nats-server/v2"}
+	for _, name := range processes() {
+		args = append(args, fmt.Sprintf("tongan.dev/services/%s/cmd/%s", name, name))
+	}
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w: %s", err, out)
+	}
+	return nil
+})
+
 // startBus starts a server, again where it ran before.
 func (d *deployment) startBus(t *testing.T, b *busProcess) {
 	t.Helper()
 	_, port, _ := strings.Cut(strings.TrimPrefix(b.url, "nats://"), ":")
-	b.cmd = exec.Command(filepath.Join(d.dir, "nats-server"), "-c", filepath.Join("..", "nats", b.conf), "-p", port, "-m", "-1")
+	b.cmd = exec.Command(filepath.Join(filepath.Dir(binary), "nats-server"), "-c", filepath.Join("..", "nats", b.conf), "-p", port, "-m", "-1")
 	b.cmd.Env = slices.Concat(os.Environ(), d.public, b.env, []string{"TONGAN_NATS_STORE=" + filepath.Join(d.dir, "bus"+b.name), "TONGAN_NATS_MAX_STORE=4GB"})
 	b.cmd.Stderr = t.Output()
 	if err := b.cmd.Start(); err != nil {
@@ -167,15 +180,10 @@ func (d *deployment) startBus(t *testing.T, b *busProcess) {
 	})
 }
 
-// startService builds a service's command and starts it.
+// startService starts a service's command.
 func (d *deployment) startService(t *testing.T, name string) {
 	t.Helper()
-	program := filepath.Join(d.dir, name)
-	build := exec.Command("go", "build", "-o", program, fmt.Sprintf("tongan.dev/services/%s/cmd/%s", name, name))
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build %s: %v\n%s", name, err, out)
-	}
-	cmd := exec.Command(program)
+	cmd := exec.Command(filepath.Join(filepath.Dir(binary), name))
 	cmd.Env = append(os.Environ(), d.as(name)...)
 	if name == subject.Intake {
 		cmd.Env = append(cmd.Env, "TONGAN_HEALTH_ADDR="+d.health)

@@ -18,7 +18,7 @@ import (
 type StreamOptions struct {
 	// MaxBytes is what all streams together may hold; the server reserves it when they are created. Required.
 	MaxBytes int64
-	// Replicas is the number of servers that hold each stream; 0 means 1.
+	// Replicas is the number of servers that hold each stream; 0 means 1 for a stream that is made, and as many as it has for one that is there.
 	Replicas int
 }
 
@@ -105,6 +105,9 @@ func Migrate(ctx context.Context, js jetstream.JetStream, o StreamOptions) error
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			_, err = js.CreateStream(ctx, want)
 		} else if err == nil {
+			if o.Replicas == 0 {
+				want.Replicas = have.CachedInfo().Config.Replicas
+			}
 			err = agree(ctx, js, want, have.CachedInfo().Config)
 		}
 		if err != nil {
