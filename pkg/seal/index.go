@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -57,7 +56,7 @@ func (x *Index) Find(ctx context.Context, value string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, err := x.entries(ctx, subject.Index(x.name, hash, "*"))
+	entries, err := x.box.subjects(ctx, subject.StreamIndex, subject.Index(x.name, hash, "*"))
 	for i, e := range entries {
 		entries[i] = e[strings.LastIndexByte(e, '.')+1:]
 	}
@@ -91,7 +90,7 @@ func (x *Index) Forget(ctx context.Context, id string) error { return x.removeBu
 
 // removeBut removes all entries of what has this id but one.
 func (x *Index) removeBut(ctx context.Context, id, but string) error {
-	entries, err := x.entries(ctx, subject.Index(x.name, "*", id))
+	entries, err := x.box.subjects(ctx, subject.StreamIndex, subject.Index(x.name, "*", id))
 	for _, e := range entries {
 		if e != but {
 			err = errors.Join(err, x.remove(ctx, e))
@@ -113,15 +112,6 @@ func (x *Index) remove(ctx context.Context, entry string) error {
 		return fmt.Errorf("index %s: %w: %w", x.name, eventlog.ErrUnavailable, err)
 	}
 	return nil
-}
-
-// entries are the subjects under a filter that there are messages on, as the stream's leader knows them.
-func (x *Index) entries(ctx context.Context, filter string) ([]string, error) {
-	info, err := x.stream.Info(ctx, jetstream.WithSubjectFilter(filter))
-	if err != nil {
-		return nil, fmt.Errorf("index %s: %w: %w", x.name, eventlog.ErrUnavailable, err)
-	}
-	return slices.Collect(maps.Keys(info.State.Subjects)), nil
 }
 
 // hash is the keyed hash of a value as it stands in subjects.
