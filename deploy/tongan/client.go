@@ -122,10 +122,18 @@ func request(ctx context.Context, nc *nats.Conn, subject string, ask, answer pro
 	return nil
 }
 
+// Limits of how long an answer is waited for before the same is sent again. A server that is lost takes requests and answers with it, so the
+// first is short; some queries take longer.
+const (
+	firstTry = 4 * time.Second
+	longTry  = 16 * time.Second
+)
+
 // insist sends a request again and again while the bus or the service is not available. Commands carry ids, so this is safe.
 func insist(ctx context.Context, nc *nats.Conn, subject string, ask, answer proto.Message) error {
-	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		try, cancel := context.WithTimeout(ctx, 15*time.Second)
+	within := firstTry
+	for wait := 10 * time.Millisecond; ; wait, within = min(2*wait, time.Second), min(2*within, longTry) {
+		try, cancel := context.WithTimeout(ctx, within)
 		err := request(try, nc, subject, ask, answer)
 		cancel()
 		if err == nil || ctx.Err() != nil || isRefused(err) {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -124,10 +125,13 @@ func of(tb testing.TB, url string) *fleet {
 	return f.(*fleet)
 }
 
+// reconnect has a connection come back soon, however often its server goes.
+var reconnect = []nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond), nats.IgnoreAuthErrorAbort()}
+
 // open lets callers in at a server.
 func (f *fleet) open(tb testing.TB, s *server.Server) {
 	tb.Helper()
-	nc, err := nats.Connect(s.ClientURL(), append(f.users[subject.Audit].ServiceOptions(subject.Audit), nats.MaxReconnects(-1))...)
+	nc, err := nats.Connect(s.ClientURL(), append(f.users[subject.Audit].ServiceOptions(subject.Audit), reconnect...)...)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -183,7 +187,7 @@ func (c *Callers) LetIn(tb testing.TB, caller access.Caller) *nats.Conn {
 	c.bus.mu.Lock()
 	c.bus.callers = append(c.bus.callers, caller)
 	c.bus.mu.Unlock()
-	nc, err := nats.Connect(c.url, append(creds.CallerOptions(), nats.MaxReconnects(-1))...)
+	nc, err := nats.Connect(c.url, append(creds.CallerOptions(), reconnect...)...)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -35,7 +35,7 @@ func tries(nc *nats.Conn, subj string, ask, answer proto.Message) error {
 	if err != nil {
 		return err
 	}
-	m, err := nc.Request(subj, payload, 15*time.Second)
+	m, err := nc.Request(subj, payload, 3*time.Second) // a node that is lost takes requests and replies with it
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotNow, err)
 	}
