@@ -46,9 +46,13 @@ func (b *Box) subjects(ctx context.Context, stream, filter string) ([]string, er
 		State struct {
 			Subjects map[string]uint64 `json:"subjects"`
 		} `json:"state"`
+		Cluster *jetstream.ClusterInfo `json:"cluster"`
 	}
 	if err := b.ask(ctx, "STREAM.INFO", stream, map[string]string{"subjects_filter": filter}, &got); err != nil {
 		return nil, err
+	}
+	if !eventlog.FromLeader(got.Cluster) {
+		return nil, fmt.Errorf("read stream %s: %w: %w", stream, eventlog.ErrUnavailable, eventlog.ErrNoAnswer)
 	}
 	if got.Total > len(got.State.Subjects) { // a hundred thousand at once
 		return nil, fmt.Errorf("read stream %s: %d subjects are too many", stream, got.Total)

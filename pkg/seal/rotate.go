@@ -106,9 +106,9 @@ func (r *Rotation) settle(ctx context.Context) error {
 // pass goes through the stream once. It is settled if each key stands there once, under the version that wraps. A key is never wrapped
 // again but in place of the message that was read, so who destroys or wraps it meanwhile is not undone.
 func (r *Rotation) pass(ctx context.Context) (settled bool, err error) {
-	info, err := r.box.keys.Info(ctx)
+	info, err := eventlog.Info(ctx, r.box.js, subject.StreamKeys)
 	if err != nil {
-		return false, fmt.Errorf("stream %s: %w: %w", subject.StreamKeys, eventlog.ErrUnavailable, err)
+		return false, fmt.Errorf("%w: %w", eventlog.ErrUnavailable, err)
 	}
 	broken, before := make(map[string]bool), make(map[string]uint64)
 	settled, r.Destroyed = true, 0
