@@ -24,7 +24,7 @@ import (
 // callerFlags say as whom to speak to a system that runs.
 type callerFlags struct {
 	Context     string `env:"TONGAN_CONTEXT" help:"NATS context, as tongan context save makes it; default: the selected one."`
-	NATSURL     string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"With --credentials: address of the bus."`
+	NATSURL     string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"With --credentials: address of the bus; of several servers all, with commas between."`
 	Credentials string `env:"TONGAN_CALLER_CREDENTIALS" type:"path" help:"Instead of a context: file with the seed of the caller's NKey, mode 0600."`
 	serve.SecurityFlags
 }
@@ -73,7 +73,8 @@ func (c *caller) as(who *access.Credentials) (*nats.Conn, error) {
 }
 
 func dial(url string, opts []nats.Option) (*nats.Conn, error) {
-	opts = append(opts, nats.MaxReconnects(-1), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+	// While the audit service is away the bus lets nobody in, and may say that it does not know them: that is no reason to give up.
+	opts = append(opts, nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 		if errors.Is(err, nats.ErrPermissionViolation) { // otherwise it shows as a time-out only
 			fmt.Fprintln(os.Stderr, "tongan:", err)
 		}
@@ -121,10 +122,18 @@ func request(ctx context.Context, nc *nats.Conn, subject string, ask, answer pro
 	return nil
 }
 
+// Limits of how long an answer is waited for before the same is sent again. A server that is lost takes requests and answers with it, so the
+// first is short; some queries take longer.
+const (
+	firstTry = 4 * time.Second
+	longTry  = 16 * time.Second
+)
+
 // insist sends a request again and again while the bus or the service is not available. Commands carry ids, so this is safe.
 func insist(ctx context.Context, nc *nats.Conn, subject string, ask, answer proto.Message) error {
-	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		try, cancel := context.WithTimeout(ctx, 15*time.Second)
+	within := firstTry
+	for wait := 10 * time.Millisecond; ; wait, within = min(2*wait, time.Second), min(2*within, longTry) {
+		try, cancel := context.WithTimeout(ctx, within)
 		err := request(try, nc, subject, ask, answer)
 		cancel()
 		if err == nil || ctx.Err() != nil || isRefused(err) {

@@ -20,7 +20,7 @@ type contextCmd struct {
 type contextSaveCmd struct {
 	Name        string `arg:"" help:"Name of the context."`
 	Credentials string `required:"" type:"path" help:"File with the seed of the caller's NKey, mode 0600."`
-	NATSURL     string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus."`
+	NATSURL     string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus; of several servers all, with commas between."`
 	Select      bool   `help:"Make it the context that is used where none is named."`
 	serve.SecurityFlags
 }

@@ -18,7 +18,7 @@ import (
 type busFlags struct {
 	logFlags
 	serve.SecurityFlags
-	NATSURL string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus."`
+	NATSURL string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus; of several servers all, with commas between."`
 }
 
 // as connects as a user whose seed is in a file.

@@ -39,7 +39,7 @@ type systemFlags struct {
 	serve.BusFlags
 	Data           string        `env:"TONGAN_DATA" default:"tongan-data" type:"path" help:"Folder of all data."`
 	MasterKey      string        `env:"TONGAN_MASTER_KEY" type:"path" help:"File of the master key; created if it does not exist. Default: master.key in the data folder."`
-	NATSURL        string        `name:"nats-url" env:"TONGAN_NATS_URL" help:"Use this bus instead of the embedded one."`
+	NATSURL        string        `name:"nats-url" env:"TONGAN_NATS_URL" help:"Use this bus instead of the embedded one; of several servers all addresses, with commas between."`
 	NATSHost       string        `name:"nats-host" env:"TONGAN_NATS_HOST" default:"127.0.0.1" help:"Address the embedded bus listens at; any but loopback needs TLS."`
 	NATSPort       int           `name:"nats-port" env:"TONGAN_NATS_PORT" default:"4222" help:"Port of the embedded bus; 0 takes a free one."`
 	NATSHTTPPort   int           `name:"nats-http-port" env:"TONGAN_NATS_HTTP_PORT" default:"8222" help:"Port of its monitoring pages; 0 takes a free one."`

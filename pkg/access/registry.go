@@ -32,6 +32,10 @@ type Registry struct {
 	changed chan struct{} // closed and replaced with each event
 }
 
+// heartbeat is how often the server says that nothing came; that it was lost shows when two are missing. Until then who is added or revoked
+// is not heard of.
+const heartbeat = 2 * time.Second
+
 // Follow reads who may call, and keeps on reading until ctx ends. When it returns, everything recorded before is known. Only events that the
 // issuer with this public key signed count.
 func Follow(ctx context.Context, js jetstream.JetStream, issuer string, log *slog.Logger) (*Registry, error) {
@@ -71,7 +75,7 @@ func (r *Registry) open(ctx context.Context, js jetstream.JetStream) (messages j
 		FilterSubjects: []string{subject.AllCallers()}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.last + 1,
 	})
 	if err == nil {
-		messages, err = c.Messages()
+		messages, err = c.Messages(jetstream.PullHeartbeat(heartbeat))
 	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("stream %s: %w: run `tongan migrate` first", subject.Stream(subject.Audit), err)

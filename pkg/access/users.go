@@ -44,7 +44,7 @@ func Users() []User {
 				subject.AllTimersSet(subject.Intake),
 				subject.API("STREAM.MSG.DELETE", subject.StreamKeys), // to forget a child
 				subject.API("STREAM.MSG.DELETE", subject.StreamIndex),
-				subject.API("STREAM.INFO", subject.StreamIndex), subject.API("DIRECT.GET", subject.StreamIndex), subject.Index("identity", "*", "*"), subject.Index("contact", "*", "*"),
+				subject.API("STREAM.INFO", subject.StreamIndex), subject.API("STREAM.MSG.GET", subject.StreamIndex), subject.Index("identity", "*", "*"), subject.Index("contact", "*", "*"),
 			})),
 		decides(subject.HealthCheck, nil, nil),
 		decides(subject.Outreach, nil, slices.Concat(seals(), reacts(subject.Stream(subject.Outreach), "outreach-gateway",
@@ -142,7 +142,7 @@ func seals() []string {
 	return []string{
 		subject.Key("*"),
 		subject.API("STREAM.INFO", subject.StreamKeys),
-		subject.API("DIRECT.GET", subject.StreamKeys, subject.AllKeys),
+		subject.API("STREAM.MSG.GET", subject.StreamKeys),
 	}
 }
 

@@ -22,6 +22,10 @@ const maxTries = 10
 // quietTries is how often an event may fail before it is a warning: by then a second has passed.
 const quietTries = 5
 
+// heartbeat is how often the server says that nothing came. That a server was lost, and the request for messages with it, shows when two are
+// missing; with the library's own 15 s a deadline would be noticed half a minute late.
+const heartbeat = 2 * time.Second
+
 // Config says what a reaction reads.
 type Config struct {
 	// Stream to read, for example TONGAN_OUTREACH.
@@ -112,7 +116,7 @@ func (r *reaction) open(ctx context.Context) (jetstream.MessagesContext, error) 
 	if err != nil {
 		return nil, err
 	}
-	return c.Messages(jetstream.PullMaxMessages(64))
+	return c.Messages(jetstream.PullMaxMessages(64), jetstream.PullHeartbeat(heartbeat))
 }
 
 // read processes messages until ctx ends or the consumer is gone. What it was handed by then and has not begun it hands back, so that

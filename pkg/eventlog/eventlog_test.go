@@ -208,6 +208,18 @@ func TestMigrateTwiceAndDrift(t *testing.T) {
 	}
 }
 
+func TestWhoSaysNothingAboutReplicasTakesThoseThatThereAre(t *testing.T) {
+	t.Parallel()
+	_, js := natstest.Cluster(t, 3)
+	if err := eventlog.Migrate(t.Context(), js, eventlog.StreamOptions{MaxBytes: natstest.MaxStore / 4}); err != nil {
+		t.Errorf("with three: %v", err)
+	}
+	err := eventlog.Migrate(t.Context(), js, eventlog.StreamOptions{MaxBytes: natstest.MaxStore / 4, Replicas: 1})
+	if !errors.Is(err, eventlog.ErrDrift) {
+		t.Errorf("with three, where there is to be one: %v", err)
+	}
+}
+
 // The key stream of an earlier release is given the one property that it lacks, unless it differs in others too.
 func TestMigrateMendsTheKeyStreamOfAnEarlierRelease(t *testing.T) {
 	t.Parallel()

@@ -3,11 +3,11 @@ package eventlog
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -38,7 +38,7 @@ func get(ctx context.Context, js jetstream.JetStream, stream string, w which) (*
 	if err != nil {
 		return nil, err
 	}
-	answer, err := ask(ctx, js.Conn(), subject.API("STREAM.MSG.GET", stream), request)
+	answer, err := Ask(ctx, js.Conn(), subject.API("STREAM.MSG.GET", stream), request)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
@@ -59,13 +59,20 @@ func get(ctx context.Context, js jetstream.JetStream, stream string, w which) (*
 	return got.Message, nil
 }
 
-// ask sends a request that changes nothing, again whenever the connection is cut.
-func ask(ctx context.Context, nc *nats.Conn, subj string, request []byte) (*nats.Msg, error) {
+// askedFor is how long an answer is waited for: a server that ended with the request in hand gives none, though the connection to another
+// one is not cut.
+const askedFor = 2 * time.Second
+
+// Ask sends a request that changes nothing, again whenever the connection is cut or nobody answers.
+func Ask(ctx context.Context, nc *nats.Conn, subj string, request []byte) (*nats.Msg, error) {
 	for {
-		try, end := untilCut(ctx, nc)
+		uncut, end := untilCut(ctx, nc)
+		try, cancel := context.WithTimeout(uncut, askedFor)
 		answer, err := nc.RequestWithContext(try, subj, request)
+		again := try.Err() != nil && ctx.Err() == nil
+		cancel()
 		end()
-		if !errors.Is(err, context.Canceled) || ctx.Err() != nil {
+		if err == nil || !again {
 			return answer, err
 		}
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"tongan.dev/pkg/subject"
@@ -16,7 +18,7 @@ import (
 type StreamOptions struct {
 	// MaxBytes is what all streams together may hold; the server reserves it when they are created. Required.
 	MaxBytes int64
-	// Replicas is the number of servers that hold each stream; 0 means 1.
+	// Replicas is the number of servers that hold each stream; 0 means 1 for a stream that is made, and as many as it has for one that is there.
 	Replicas int
 }
 
@@ -103,13 +105,28 @@ func Migrate(ctx context.Context, js jetstream.JetStream, o StreamOptions) error
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			_, err = js.CreateStream(ctx, want)
 		} else if err == nil {
+			if o.Replicas == 0 {
+				want.Replicas = have.CachedInfo().Config.Replicas
+			}
 			err = agree(ctx, js, want, have.CachedInfo().Config)
 		}
 		if err != nil {
-			return fmt.Errorf("stream %s: %w", want.Name, err)
+			return fmt.Errorf("stream %s: %w", want.Name, unanswerable(err))
 		}
 	}
 	return nil
+}
+
+// ErrNoAnswer is returned when nobody leads a stream, or the bus.
+var ErrNoAnswer = errors.New("the bus does not answer: of several servers more than half must run and reach each other; try again")
+
+// unanswerable is an error of JetStream's interface, and what it means where it is that nobody leads.
+func unanswerable(err error) error {
+	api, is := errors.AsType[*jetstream.APIError](err)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) || is && api.Code == http.StatusServiceUnavailable {
+		return fmt.Errorf("%w (%w)", ErrNoAnswer, err)
+	}
+	return err
 }
 
 // agree checks that a stream is as declared. The key stream held one message for each key before keys could be wrapped again.
@@ -125,17 +142,36 @@ func agree(ctx context.Context, js jetstream.JetStream, want, have jetstream.Str
 	return err
 }
 
+// Info returns what the leader of a stream says of it. Where nobody leads, any server that holds the stream would say what it has; that is
+// ErrNoAnswer here.
+func Info(ctx context.Context, js jetstream.JetStream, name string) (*jetstream.StreamInfo, error) {
+	s, err := js.Stream(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", name, unanswerable(err))
+	}
+	info := s.CachedInfo()
+	if !FromLeader(info.Cluster) {
+		return nil, fmt.Errorf("stream %s: %w", name, ErrNoAnswer)
+	}
+	return info, nil
+}
+
+// FromLeader says whether the server that told of a stream leads it: it leaves itself out of the others.
+func FromLeader(c *jetstream.ClusterInfo) bool {
+	return c == nil || c.Leader != "" && !slices.ContainsFunc(c.Replicas, func(p *jetstream.PeerInfo) bool { return p.Name == c.Leader })
+}
+
 // Created returns when the stream of a service was created, in nanoseconds since the Unix epoch; it tells a stream from one
 // created anew under the same name. A stream that does not exist is an error that says what to do.
 func Created(ctx context.Context, js jetstream.JetStream, service string) (int64, error) {
-	s, err := js.Stream(ctx, subject.Stream(service))
+	info, err := Info(ctx, js, subject.Stream(service))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return 0, fmt.Errorf("stream %s does not exist: run `tongan migrate` first", subject.Stream(service))
 	}
 	if err != nil {
-		return 0, fmt.Errorf("stream %s: %w", subject.Stream(service), err)
+		return 0, err
 	}
-	return s.CachedInfo().Created.UnixNano(), nil
+	return info.Created.UnixNano(), nil
 }
 
 // ErrDrift is returned when a stream is not as it is declared; the text names the properties.
@@ -144,11 +180,10 @@ var ErrDrift = errors.New("is not as declared")
 // Check compares a stream with its declaration and changes nothing: one that differs is ErrDrift, with what is known of it. Replicas of 0
 // takes any number of them.
 func Check(ctx context.Context, js jetstream.JetStream, name string, replicas int) (*jetstream.StreamInfo, error) {
-	have, err := js.Stream(ctx, name)
+	info, err := Info(ctx, js, name)
 	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", name, err)
+		return nil, err
 	}
-	info := have.CachedInfo()
 	if replicas == 0 {
 		replicas = info.Config.Replicas
 	}

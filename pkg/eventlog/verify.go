@@ -60,12 +60,11 @@ func Verify(ctx context.Context, js jetstream.JetStream, service string, folds F
 	if err != nil {
 		return nil, fmt.Errorf("end of %s: %w", stream, err)
 	}
-	s, err := js.Stream(ctx, stream)
+	info, err := Info(ctx, js, stream)
 	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", stream, err)
+		return nil, err
 	}
-	state := s.CachedInfo().State
-	passes := max(state.NumSubjects/passSubjects, to/passEvents) + 1
+	passes := max(info.State.NumSubjects/passSubjects, to/passEvents) + 1
 	return verify(ctx, js, &Verified{Stream: stream, To: to}, service, folds, passes)
 }
 

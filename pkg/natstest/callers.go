@@ -2,9 +2,12 @@ package natstest
 
 import (
 	"context"
+	"net/url"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -24,6 +27,7 @@ type fleet struct {
 	users              map[string]*access.Credentials // of the services
 	mu                 sync.Mutex
 	callers            []access.Caller
+	configs            map[string]bus.Config // of the servers, by their addresses
 }
 
 // fleets are those that run, by the addresses of their servers.
@@ -38,6 +42,7 @@ func newFleet(tb testing.TB) *fleet {
 	}
 	f := &fleet{
 		everything: credentials(tb), system: credentials(tb), issuer: issuer, issuerFile: issuerFile, users: make(map[string]*access.Credentials),
+		configs: make(map[string]bus.Config),
 	}
 	for _, u := range access.Users() {
 		f.users[u.Name] = credentials(tb)
@@ -74,19 +79,40 @@ func (f *fleet) conf() string {
 func (f *fleet) start(tb testing.TB, cfg bus.Config) *server.Server {
 	tb.Helper()
 	cfg.Access = f.conf()
+	s := run(tb, cfg)
+	if !f.doorless {
+		f.open(tb, s)
+	}
+	f.configs[s.ClientURL()] = cfg
+	fleets.Store(s.ClientURL(), f)
+	tb.Cleanup(func() { fleets.Delete(s.ClientURL()) })
+	return s
+}
+
+// run starts a server that ends with the test.
+func run(tb testing.TB, cfg bus.Config) *server.Server {
+	tb.Helper()
 	s, err := bus.Start(cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if !f.doorless {
-		f.open(tb, s)
-	}
-	fleets.Store(s.ClientURL(), f)
-	tb.Cleanup(func() {
-		fleets.Delete(s.ClientURL())
-		stop(s)
-	})
+	tb.Cleanup(func() { stop(s) })
 	return s
+}
+
+// Again starts a server that was shut down: with what it stored, at its address.
+func Again(tb testing.TB, s *server.Server) *server.Server {
+	tb.Helper()
+	s.WaitForShutdown()
+	at, err := url.Parse(s.ClientURL())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cfg := of(tb, s.ClientURL()).configs[s.ClientURL()]
+	if cfg.Port, err = strconv.Atoi(at.Port()); err != nil {
+		tb.Fatal(err)
+	}
+	return run(tb, cfg)
 }
 
 // of returns the bus that a server belongs to.
@@ -99,10 +125,13 @@ func of(tb testing.TB, url string) *fleet {
 	return f.(*fleet)
 }
 
+// reconnect has a connection come back soon, however often its server goes.
+var reconnect = []nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond), nats.IgnoreAuthErrorAbort()}
+
 // open lets callers in at a server.
 func (f *fleet) open(tb testing.TB, s *server.Server) {
 	tb.Helper()
-	nc, err := nats.Connect(s.ClientURL(), append(f.users[subject.Audit].ServiceOptions(subject.Audit), nats.MaxReconnects(-1))...)
+	nc, err := nats.Connect(s.ClientURL(), append(f.users[subject.Audit].ServiceOptions(subject.Audit), reconnect...)...)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -158,7 +187,7 @@ func (c *Callers) LetIn(tb testing.TB, caller access.Caller) *nats.Conn {
 	c.bus.mu.Lock()
 	c.bus.callers = append(c.bus.callers, caller)
 	c.bus.mu.Unlock()
-	nc, err := nats.Connect(c.url, append(creds.CallerOptions(), nats.MaxReconnects(-1))...)
+	nc, err := nats.Connect(c.url, append(creds.CallerOptions(), reconnect...)...)
 	if err != nil {
 		tb.Fatal(err)
 	}

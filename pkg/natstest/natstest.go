@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -99,7 +100,7 @@ func (f *fleet) cluster(tb testing.TB, n int) ([]*server.Server, jetstream.JetSt
 // Connect connects to a server; the connection ends with the test.
 func Connect(tb testing.TB, url string, opts ...nats.Option) jetstream.JetStream {
 	tb.Helper()
-	nc, err := nats.Connect(url, append([]nats.Option{nats.SyncQueueLen(eventlog.ReadQueue)}, opts...)...)
+	nc, err := nats.Connect(url, slices.Concat(reconnect, []nats.Option{nats.SyncQueueLen(eventlog.ReadQueue)}, opts)...)
 	if err != nil {
 		tb.Fatal(err)
 	}

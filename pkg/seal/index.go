@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/subject"
@@ -57,13 +56,12 @@ func (x *Index) Find(ctx context.Context, value string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var ids []string
-	err = x.each(ctx, subject.Index(x.name, hash, "*"), func(m *jetstream.RawStreamMsg) error {
-		ids = append(ids, m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
-		return nil
-	})
-	slices.Sort(ids)
-	return ids, err
+	entries, err := x.box.subjects(ctx, subject.StreamIndex, subject.Index(x.name, hash, "*"))
+	for i, e := range entries {
+		entries[i] = e[strings.LastIndexByte(e, '.')+1:]
+	}
+	slices.Sort(entries)
+	return entries, err
 }
 
 // Leave removes that what has this id has the value.
@@ -72,7 +70,7 @@ func (x *Index) Leave(ctx context.Context, value, id string) error {
 	if err != nil {
 		return err
 	}
-	return x.each(ctx, subject.Index(x.name, hash, id), x.remove(ctx))
+	return x.remove(ctx, subject.Index(x.name, hash, id))
 }
 
 // Only removes all entries of what has this id but the one for this value; an empty value is none.
@@ -84,48 +82,34 @@ func (x *Index) Only(ctx context.Context, value, id string) error {
 	if err != nil {
 		return err
 	}
-	remove, keep := x.remove(ctx), subject.Index(x.name, hash, id)
-	return x.each(ctx, subject.Index(x.name, "*", id), func(m *jetstream.RawStreamMsg) error {
-		if m.Subject == keep {
-			return nil
-		}
-		return remove(m)
-	})
+	return x.removeBut(ctx, id, subject.Index(x.name, hash, id))
 }
 
 // Forget removes all entries of what has this id; their bytes are overwritten where they lie.
-func (x *Index) Forget(ctx context.Context, id string) error {
-	return x.each(ctx, subject.Index(x.name, "*", id), x.remove(ctx))
-}
+func (x *Index) Forget(ctx context.Context, id string) error { return x.removeBut(ctx, id, "") }
 
-func (x *Index) remove(ctx context.Context) func(*jetstream.RawStreamMsg) error {
-	return func(m *jetstream.RawStreamMsg) error {
-		err := x.stream.SecureDeleteMsg(ctx, m.Sequence)
-		if err != nil {
-			if _, there := x.stream.GetMsg(ctx, m.Sequence); errors.Is(there, jetstream.ErrMsgNotFound) {
-				return nil // somebody else was faster
-			}
-			return fmt.Errorf("index %s: %w: %w", x.name, eventlog.ErrUnavailable, err)
+// removeBut removes all entries of what has this id but one.
+func (x *Index) removeBut(ctx context.Context, id, but string) error {
+	entries, err := x.box.subjects(ctx, subject.StreamIndex, subject.Index(x.name, "*", id))
+	for _, e := range entries {
+		if e != but {
+			err = errors.Join(err, x.remove(ctx, e))
 		}
-		return nil
 	}
+	return err
 }
 
-func (x *Index) each(ctx context.Context, filter string, see func(*jetstream.RawStreamMsg) error) error {
-	msgs, err := jetstreamext.GetLastMsgsFor(ctx, x.box.js, subject.StreamIndex, []string{filter})
-	if err != nil {
+// remove removes an entry, if it is there.
+func (x *Index) remove(ctx context.Context, entry string) error {
+	m, err := x.box.get(ctx, subject.StreamIndex, which{Last: entry})
+	if err != nil || m == nil {
+		return err
+	}
+	if err := x.stream.SecureDeleteMsg(ctx, m.Seq); err != nil {
+		if m, there := x.box.get(ctx, subject.StreamIndex, which{Last: entry}); there == nil && m == nil {
+			return nil // somebody else was faster
+		}
 		return fmt.Errorf("index %s: %w: %w", x.name, eventlog.ErrUnavailable, err)
-	}
-	for m, err := range msgs {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("index %s: %w: %w", x.name, eventlog.ErrUnavailable, err)
-		}
-		if err := see(m); err != nil {
-			return err
-		}
 	}
 	return nil
 }

@@ -2,19 +2,24 @@ package seal_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"tongan.dev/pkg/bus"
+	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/natstest"
 	"tongan.dev/pkg/seal"
 	"tongan.dev/pkg/subject"
+	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
 )
 
 func newIndex(t *testing.T, box *seal.Box, name string) *seal.Index {
@@ -147,4 +152,41 @@ func inBlocks(t *testing.T, dir, stream, text string) (n int) {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// A follower that is the only one left would answer from what it has.
+func TestWithTwoNodesLostNothingIsFoundAndNothingOpens(t *testing.T) {
+	t.Parallel()
+	servers, js := natstest.Cluster(t, 3)
+	box := newBox(t, js, 1)
+	sealed := mustSeal(t, box)
+	x := newIndex(t, box, "identity")
+	if _, err := x.Enter(t.Context(), "value", "c1"); err != nil {
+		t.Fatal(err)
+	}
+	find := func() ([]string, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		return x.Find(ctx, "value")
+	}
+	open := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		return box.Open(ctx, "intake.child.c1", "details", sealed, &intakev1.ChildDetails{})
+	}
+	for _, s := range servers[1:] { // the first is connected
+		s.Shutdown()
+		s.WaitForShutdown()
+	}
+	natstest.Eventually(t, time.Minute, "it is said that nothing can be known", func() bool {
+		_, err := find()
+		return errors.Is(err, eventlog.ErrUnavailable) && errors.Is(open(), eventlog.ErrUnavailable)
+	})
+	for _, s := range servers[1:] {
+		natstest.Again(t, s)
+	}
+	natstest.Eventually(t, time.Minute, "all is there again", func() bool {
+		ids, err := find()
+		return err == nil && slices.Equal(ids, []string{"c1"}) && open() == nil
+	})
 }

@@ -2,11 +2,9 @@ package seal
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
@@ -108,14 +106,14 @@ func (r *Rotation) settle(ctx context.Context) error {
 // pass goes through the stream once. It is settled if each key stands there once, under the version that wraps. A key is never wrapped
 // again but in place of the message that was read, so who destroys or wraps it meanwhile is not undone.
 func (r *Rotation) pass(ctx context.Context) (settled bool, err error) {
-	info, err := r.box.keys.Info(ctx)
+	info, err := eventlog.Info(ctx, r.box.js, subject.StreamKeys)
 	if err != nil {
-		return false, fmt.Errorf("stream %s: %w: %w", subject.StreamKeys, eventlog.ErrUnavailable, err)
+		return false, fmt.Errorf("%w: %w", eventlog.ErrUnavailable, err)
 	}
 	broken, before := make(map[string]bool), make(map[string]uint64)
 	settled, r.Destroyed = true, 0
 	for done, next := 0, uint64(1); next <= info.State.LastSeq; {
-		m, err := r.box.next(ctx, next)
+		m, err := r.box.get(ctx, subject.StreamKeys, which{Seq: next, Next: subject.AllKeys})
 		if err != nil {
 			return false, err
 		}
@@ -180,7 +178,7 @@ func (r *Rotation) settleOne(ctx context.Context, m *message) (same bool, err er
 func (r *Rotation) erase(ctx context.Context, sequence uint64) error {
 	err := r.box.keys.SecureDeleteMsg(ctx, sequence)
 	if errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) {
-		if m, read := r.box.next(ctx, sequence); read == nil && (m == nil || m.Seq != sequence) {
+		if m, read := r.box.get(ctx, subject.StreamKeys, which{Seq: sequence}); read == nil && m == nil {
 			return nil
 		}
 	}
@@ -189,39 +187,3 @@ func (r *Rotation) erase(ctx context.Context, sequence uint64) error {
 	}
 	return nil
 }
-
-// message is a message as the leader of its stream gives it.
-type message struct {
-	Subject string `json:"subject"`
-	Seq     uint64 `json:"seq"`
-	Data    []byte `json:"data"`
-}
-
-// next asks the leader of the key stream, which a follower may lag behind, for the first message from a sequence on; nil means that there
-// is none.
-func (b *Box) next(ctx context.Context, from uint64) (*message, error) {
-	request, err := json.Marshal(map[string]any{"seq": from, "next_by_subj": subject.AllKeys})
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, nextTimeout)
-	defer cancel()
-	answer, err := b.js.Conn().RequestWithContext(ctx, subject.API("STREAM.MSG.GET", subject.StreamKeys), request)
-	if err != nil {
-		return nil, fmt.Errorf("read stream %s: %w: %w", subject.StreamKeys, eventlog.ErrUnavailable, err)
-	}
-	var got struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message *message            `json:"message"`
-	}
-	if err := json.Unmarshal(answer.Data, &got); err != nil {
-		return nil, fmt.Errorf("read stream %s: %w", subject.StreamKeys, err)
-	}
-	if got.Error != nil && got.Error.ErrorCode != jetstream.JSErrCodeMessageNotFound {
-		return nil, fmt.Errorf("read stream %s: %w: %w", subject.StreamKeys, eventlog.ErrUnavailable, got.Error)
-	}
-	return got.Message, nil
-}
-
-// nextTimeout is how long the leader may take to answer.
-const nextTimeout = 10 * time.Second

@@ -127,7 +127,7 @@ func (b *Box) rawKey(ctx context.Context, id string, create bool) ([]byte, error
 				return nil, fmt.Errorf("make key: %w: %w", eventlog.ErrUnavailable, err)
 			}
 		}
-		select { // somebody else made it, or wrapped it again: read it, from a follower that may lag behind
+		select { // somebody else made it, or wrapped it again: read it
 		case <-ctx.Done():
 			return nil, fmt.Errorf("load key: %w: %w", eventlog.ErrUnavailable, ctx.Err())
 		case <-time.After(wait):
@@ -136,12 +136,12 @@ func (b *Box) rawKey(ctx context.Context, id string, create bool) ([]byte, error
 }
 
 func (b *Box) load(ctx context.Context, id string) (*eventv1.WrappedKey, error) {
-	m, err := b.keys.GetLastMsgForSubject(ctx, subject.Key(id))
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return nil, ErrNoKey
-	}
+	m, err := b.get(ctx, subject.StreamKeys, which{Last: subject.Key(id)})
 	if err != nil {
-		return nil, fmt.Errorf("load key: %w: %w", eventlog.ErrUnavailable, err)
+		return nil, fmt.Errorf("load key: %w", err)
+	}
+	if m == nil {
+		return nil, ErrNoKey
 	}
 	wrapped := &eventv1.WrappedKey{}
 	switch {
@@ -164,7 +164,7 @@ func (b *Box) Destroy(ctx context.Context, keyID string) error {
 		if wait > time.Second || !errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) && !exists(err) {
 			return fmt.Errorf("destroy key %s: %w: %w", keyID, eventlog.ErrUnavailable, err)
 		}
-		select { // somebody else removed it, or made a key in between: look again, at a follower that may lag behind
+		select { // somebody else removed it, or made a key in between: look again
 		case <-ctx.Done():
 			return fmt.Errorf("destroy key %s: %w: %w", keyID, eventlog.ErrUnavailable, ctx.Err())
 		case <-time.After(wait):
@@ -175,17 +175,16 @@ func (b *Box) Destroy(ctx context.Context, keyID string) error {
 // destroy removes the last message of a key, and puts the mark in its place if there is no other: while a key is wrapped again there are two
 // of it, and in between somebody may have made one. It looks again only after a pause, since others make keys as fast as it could look.
 func (b *Box) destroy(ctx context.Context, keyID string) error {
-	m, err := b.keys.GetLastMsgForSubject(ctx, subject.Key(keyID))
-	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound):
-	case err != nil:
+	m, err := b.get(ctx, subject.StreamKeys, which{Last: subject.Key(keyID)})
+	if err != nil {
 		return err
-	default:
+	}
+	if m != nil {
 		found := &eventv1.WrappedKey{}
 		if proto.Unmarshal(m.Data, found) == nil && len(found.GetCiphertext()) == 0 {
 			return nil
 		}
-		if err := b.keys.SecureDeleteMsg(ctx, m.Sequence); err != nil {
+		if err := b.keys.SecureDeleteMsg(ctx, m.Seq); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package serve_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -63,23 +64,32 @@ func TestAServiceStartsWithAStreamAsDeclaredOnly(t *testing.T) {
 	}
 }
 
-func TestAServiceStartsWithANodeLost(t *testing.T) {
+func TestAServiceStartsWithANodeLostAndNotWithTwo(t *testing.T) {
 	t.Parallel()
 	servers, js := natstest.Cluster(t, 3)
 	s, err := js.Stream(t.Context(), subject.Stream(subject.Intake))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, lost := range servers[1:] { // the first is connected
-		if lost.Name() != s.CachedInfo().Cluster.Leader {
-			lost.Shutdown()
-			natstest.Eventually(t, 20*time.Second, "a service starts, and the node that is lost is named", func() bool {
-				log, err := ready(t, js, false) // until the others have agreed on who leads it fails
-				return err == nil && strings.Contains(log, lost.Name()+`" wrong="does not answer`)
-			})
-			return
-		}
+	first, second := servers[1], servers[2] // the one before them is connected
+	if first.Name() == s.CachedInfo().Cluster.Leader {
+		first, second = second, first
 	}
+	first.Shutdown()
+	natstest.Eventually(t, 20*time.Second, "a service starts, and the node that is lost is named", func() bool {
+		log, err := ready(t, js, false) // until the others have agreed on who leads it fails
+		return err == nil && strings.Contains(log, first.Name()+`" wrong="does not answer`)
+	})
+	second.Shutdown()
+	natstest.Eventually(t, time.Minute, "none starts, and it is said why", func() bool {
+		_, err := ready(t, js, false)
+		return errors.Is(err, eventlog.ErrNoAnswer)
+	})
+	natstest.Again(t, second)
+	natstest.Eventually(t, time.Minute, "one starts again", func() bool {
+		_, err := ready(t, js, false)
+		return err == nil
+	})
 }
 
 func TestAStreamThatIsNearlyFullTakesWhatMustNotWaitOnly(t *testing.T) {

@@ -29,7 +29,7 @@ const Version = "0.1.0"
 
 // Config is what every service process is told by flags and environment.
 type Config struct {
-	NATSURL     string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus."`
+	NATSURL     string `name:"nats-url" env:"TONGAN_NATS_URL" default:"nats://127.0.0.1:4222" help:"Address of the bus; of several servers all, with commas between."`
 	Credentials string `env:"TONGAN_CREDENTIALS" required:"" type:"path" help:"File with the seed of the service's NKey, mode 0600."`
 	IssuerKey   string `env:"TONGAN_NKEY_ISSUER" required:"" help:"Public part of the key that signs who may call."`
 	SecurityFlags
@@ -73,13 +73,14 @@ func NewLog(level slog.Level) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 }
 
-// Connect connects to the bus under a name. Errors that the server reports later, such as denied permissions, are logged. With
+// Connect connects to the bus under a name, at one of the addresses in the URL, and goes to another when that one is lost, for ever. Errors that the server reports later, such as denied permissions, are logged. With
 // nats.InProcessServer the URL is a name only, and there is no TLS; otherwise see [SecurityFlags.NATSOptions].
 func Connect(url, name string, log *slog.Logger, opts ...nats.Option) (jetstream.JetStream, error) {
 	opts = append([]nats.Option{
 		nats.Name(name),
 		nats.MaxReconnects(-1),
-		nats.ReconnectWait(250 * time.Millisecond),
+		nats.ReconnectWait(250 * time.Millisecond), // and a tenth of a second of jitter, with TLS up to one
+		nats.IgnoreAuthErrorAbort(),                // a server that restarts, or whose rights are being reloaded, may say no for a while
 		nats.SyncQueueLen(eventlog.ReadQueue),
 		nats.NoEcho(), // a service hears what others append, see eventlog
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {

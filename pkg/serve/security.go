@@ -20,7 +20,8 @@ type SecurityFlags struct {
 }
 
 // NATSOptions are the options of a connection to the bus at a URL, or several with commas between: with TLS where files are named or the
-// URL is tls://, otherwise to loopback only, unless Plaintext permits more. [Connect] does not need them inside the process.
+// URL is tls://, otherwise to loopback only, unless Plaintext permits more; and to these addresses only, since servers tell of others about
+// which nobody said how they are reached. [Connect] does not need them inside the process.
 func (f SecurityFlags) NATSOptions(urls string) ([]nats.Option, error) {
 	cfg, err := f.NATSTLS.Client()
 	if err != nil {
@@ -49,14 +50,14 @@ func (f SecurityFlags) NATSOptions(urls string) ([]nats.Option, error) {
 		}
 	}
 	if secure {
-		return []nats.Option{nats.Secure(cmp.Or(cfg, &tls.Config{MinVersion: tls.VersionTLS12}))}, nil
+		return []nats.Option{nats.IgnoreDiscoveredServers(), nats.Secure(cmp.Or(cfg, &tls.Config{MinVersion: tls.VersionTLS12}))}, nil
 	}
 	for _, addr := range plain {
 		if err := transport.Plain(addr, f.Plaintext); err != nil {
 			return nil, fmt.Errorf("--nats-url: %w", err)
 		}
 	}
-	return nil, nil
+	return []nats.Option{nats.IgnoreDiscoveredServers()}, nil
 }
 
 // inProcess says whether options are of a connection to a server in the same process.

@@ -3,6 +3,7 @@ package timer_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"testing"
@@ -143,4 +144,37 @@ func TestTimersOfAReplayClockGoOffWhenItIsMoved(t *testing.T) {
 		t.Errorf("the clock passes over a timer that fails (%v)", err)
 	}
 	tick(start.Add(5*time.Hour), "c3 service-1 09:30:00", "c1 first-contact-1 10:00:00", "c2 first-contact-1 10:00:00", "c4 review-1 13:00:00")
+}
+
+// Timers are kept by one of the nodes that hold the stream; when that one is lost, another goes on with them.
+func TestTimersGoOffAlthoughTheNodeThatKeepsThemIsLost(t *testing.T) {
+	t.Parallel()
+	servers, js := natstest.Cluster(t, 3)
+	a := &alarms{}
+	timers, _ := run(t, js, clock.Wall{}, a)
+	due := make(map[string]time.Time)
+	for i := range 40 {
+		id := fmt.Sprint("c", i)
+		due[id] = time.Now().Add(time.Duration(i) * 100 * time.Millisecond)
+		set(t, timers, named(id, "first-contact-1"), due[id])
+	}
+	s, err := js.Stream(t.Context(), subject.StreamTimer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, lost := range servers {
+		if lost.Name() == s.CachedInfo().Cluster.Leader {
+			lost.Shutdown()
+		}
+	}
+	natstest.Eventually(t, time.Minute, "all timers go off", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return len(a.times) == len(due)
+	})
+	for id, at := range a.times {
+		if at.Before(due[id]) {
+			t.Errorf("%s goes off %s before its time", id, due[id].Sub(at))
+		}
+	}
 }

@@ -35,12 +35,12 @@ func records(ctx context.Context, js jetstream.JetStream, q *auditv1.ListRecords
 	if err != nil {
 		return nil, err
 	}
-	s, err := js.Stream(ctx, subject.Stream(subject.Audit))
+	info, err := eventlog.Info(ctx, js, subject.Stream(subject.Audit))
 	if err != nil {
-		return nil, fmt.Errorf("audit stream: %w: %w", eventlog.ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: %w", eventlog.ErrUnavailable, err)
 	}
 	out := &auditv1.Records{LookedUpTo: q.GetAfter()}
-	end := s.CachedInfo().State.LastSeq
+	end := info.State.LastSeq
 	if end <= q.GetAfter() {
 		return out, nil
 	}
@@ -48,7 +48,7 @@ func records(ctx context.Context, js jetstream.JetStream, q *auditv1.ListRecords
 	if q.GetAfter() == 0 && !from.IsZero() {
 		start = jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &from}
 	}
-	c, err := s.OrderedConsumer(ctx, start)
+	c, err := js.OrderedConsumer(ctx, subject.Stream(subject.Audit), start)
 	if err != nil {
 		return nil, fmt.Errorf("audit stream: %w: %w", eventlog.ErrUnavailable, err)
 	}

@@ -138,11 +138,11 @@ var errAhead = errors.New("the tables are ahead of the stream")
 
 // notAhead refuses to go on when the journal knows sequences that the stream has not reached, as after the restoring of an old copy.
 func (f *follower) notAhead(ctx context.Context, last uint64) error {
-	s, err := f.js.Stream(ctx, f.stream)
+	info, err := eventlog.Info(ctx, f.js, f.stream)
 	if err != nil {
-		return fmt.Errorf("stream %s: %w", f.stream, err)
+		return err
 	}
-	if end := s.CachedInfo().State.LastSeq; end < last {
+	if end := info.State.LastSeq; end < last {
 		return fatal{fmt.Errorf("%w: %w: stream %s up to sequence %d, on this bus it ends at %d; restore the bus, or drop the tables, migrate and let them fill again",
 			ErrGeneration, errAhead, f.stream, last, end)}
 	}

@@ -86,11 +86,11 @@ func endpoints(rt *serve.Runtime, f figures) []serve.Endpoint {
 func end(ctx context.Context, js jetstream.JetStream) (*reportingv1.End, error) {
 	out := &reportingv1.End{}
 	for _, service := range subject.Services() {
-		s, err := js.Stream(ctx, subject.Stream(service))
+		info, err := eventlog.Info(ctx, js, subject.Stream(service))
 		if err != nil {
-			return nil, fmt.Errorf("stream %s: %w: %w", subject.Stream(service), eventlog.ErrUnavailable, err)
+			return nil, fmt.Errorf("%w: %w", eventlog.ErrUnavailable, err)
 		}
-		out.Cuts = append(out.Cuts, &reportingv1.Cut{Stream: subject.Stream(service), Sequence: s.CachedInfo().State.LastSeq})
+		out.Cuts = append(out.Cuts, &reportingv1.Cut{Stream: subject.Stream(service), Sequence: info.State.LastSeq})
 	}
 	return out, nil
 }
