@@ -39,12 +39,12 @@ func users() []chengine.User {
 }
 
 // engine starts a ClickHouse and migrates it.
-func engine(t *testing.T) *chengine.Engine {
+func engine(t testing.TB) *chengine.Engine {
 	t.Helper()
 	return engineIn(t, t.TempDir())
 }
 
-func engineIn(t *testing.T, dir string) *chengine.Engine {
+func engineIn(t testing.TB, dir string) *chengine.Engine {
 	t.Helper()
 	e := chtest.Start(t, chengine.Config{Dir: dir, Users: users()})
 	if err := Migrate(t.Context(), e.DSN(UserMigration), transport.TLS{}, false); err != nil {
@@ -63,7 +63,7 @@ func baseTables() []string {
 }
 
 // empty makes the tables as they were after the migration.
-func empty(t *testing.T, e *chengine.Engine) {
+func empty(t testing.TB, e *chengine.Engine) {
 	t.Helper()
 	conn := chtest.Conn(t, e, "janitor")
 	for _, table := range append(baseTables(), "projection") {
@@ -79,7 +79,7 @@ type running struct {
 }
 
 // run starts a projector; it ends with the test at the latest.
-func run(t *testing.T, js jetstream.JetStream, conn driver.Conn, cfg Config) *running {
+func run(t testing.TB, js jetstream.JetStream, conn driver.Conn, cfg Config) *running {
 	t.Helper()
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -115,7 +115,7 @@ func (r *running) ends(t *testing.T) error {
 }
 
 // targets are the last sequences of the streams.
-func targets(t *testing.T, js jetstream.JetStream) map[string]uint64 {
+func targets(t testing.TB, js jetstream.JetStream) map[string]uint64 {
 	t.Helper()
 	out := make(map[string]uint64)
 	for _, service := range subject.Services() {
@@ -155,7 +155,7 @@ func dump(t *testing.T, conn driver.Conn) map[string][]string {
 }
 
 // strs returns the one column of a query's rows.
-func strs(t *testing.T, conn driver.Conn, query string, args ...any) []string {
+func strs(t testing.TB, conn driver.Conn, query string, args ...any) []string {
 	t.Helper()
 	var out []string
 	rows, err := conn.Query(t.Context(), query, args...)
