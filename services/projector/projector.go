@@ -29,14 +29,14 @@ const extends = 1
 // ErrGeneration is returned when the tables hold another projection, or another stream of the same name: rows of both must not mix.
 var ErrGeneration = errors.New("the tables hold something else")
 
-// reader is the name under which the projector puts messages aside.
-const reader = "projector"
+// readerName is the name under which the projector puts messages aside.
+const readerName = "projector"
 
 // Config says how a projector runs. The zero value is useful.
 type Config struct {
 	// Log takes what goes wrong, with ids and counts only; nil is silent.
 	Log *slog.Logger
-	// BatchRows is how many rows of one table make a batch full; 0 means 10 000.
+	// BatchRows is how many rows of one table make a batch full; 0 means 40 000.
 	BatchRows int
 	// Hook is for tests: it is called before every step of a batch (a dead letter, an insert, the end) with the names of stream and
 	// step, from several goroutines; its error ends Run there as a crash would. Nil is not called.
@@ -59,7 +59,7 @@ func New(js jetstream.JetStream, conn driver.Conn, cfg Config) (*Projector, erro
 		return nil, fmt.Errorf("projector: %d rows a batch", cfg.BatchRows)
 	}
 	if cfg.BatchRows == 0 {
-		cfg.BatchRows = 10_000
+		cfg.BatchRows = 40_000
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -77,7 +77,7 @@ func (p *Projector) Run(ctx context.Context) error {
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	for _, service := range subject.Services() {
-		f := &follower{Projector: p, service: service, stream: subject.Stream(service)}
+		f := &follower{Projector: p, service: service, stream: subject.Stream(service), buffers: make(map[string]buffers)}
 		f.log = p.cfg.Log.With("stream", f.stream)
 		wg.Go(func() {
 			if err := f.run(ctx); err != nil {

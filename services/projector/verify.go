@@ -229,7 +229,7 @@ func (v *verifier) chunk(ctx context.Context, to uint64) error {
 			}
 		}
 		if v.Repair && wrong.rows.Len() > 0 {
-			if err := wrong.insert(ctx, v.conn); err != nil {
+			if err := wrong.insert(ctx, v.conn, buffers{}); err != nil {
 				return err
 			}
 		}
