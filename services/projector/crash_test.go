@@ -20,7 +20,7 @@ import (
 )
 
 // smallBatch makes many batches of few events, and so many places to crash at.
-const smallBatch = 20
+const smallBatch = 50
 
 // steps notes which steps the batches of a stream have: all the places where a projector can be killed.
 type steps struct {

@@ -18,9 +18,9 @@ const (
 	minPause = 50 * time.Millisecond // before the first try after an error; it doubles
 	maxPause = 5 * time.Second
 	minSpace = 200 * time.Millisecond // batches that are not full begin at least this far apart under load,
-	maxSpace = 700 * time.Millisecond // at most this,
-	spaceFor = 8                      // in between so many times as far as the last one took to write: each table is a part and an fsync
-	atOnce   = 4                      // tables that are inserted into at the same time
+	maxSpace = 500 * time.Millisecond // at most this,
+	spaceFor = 5                      // in between so many times as far as the last one took to write: each table is a part and an fsync
+	atOnce   = 4                      // tables that are inserted into, or batches of references put aside, at the same time
 )
 
 // follower copies one stream.
@@ -28,9 +28,8 @@ type follower struct {
 	*Projector
 	service, stream string
 	log             *slog.Logger
-	created         int64              // when the stream was created, as the tables know it
-	progress        bool               // a batch was written since the last error
-	buffers         map[string]buffers // of every table that was inserted into
+	created         int64 // when the stream was created, as the tables know it
+	progress        bool  // a batch was written since the last error
 }
 
 // run copies until ctx ends or an error is fatal. Whatever else goes wrong, it begins again after the watermark.
@@ -100,8 +99,10 @@ func (f *follower) follow(ctx context.Context) error {
 		if b.stop != nil {
 			return b.stop
 		}
-		b.empty()
-		spare = b
+		if spare = (&batch{}); r.pressed { // otherwise a stream at rest would hold on to what it once needed
+			b.empty()
+			spare = b
+		}
 	}
 }
 
@@ -110,56 +111,57 @@ func (f *follower) write(ctx context.Context, b *batch) error {
 	if err := f.sameStream(ctx); err != nil {
 		return err
 	}
-	if len(b.rows.Journal) == 0 {
+	if b.total == 0 {
 		return nil
 	}
-	if err := f.putAside(ctx, b.dead); err != nil {
+	if err := f.pack(ctx, b); err != nil {
 		return err
 	}
-	tables := slices.DeleteFunc(b.rows.inserts(), func(t table) bool { return t.rows.Len() == 0 })
-	last := len(tables) - 1
-	g, together := errgroup.WithContext(ctx)
-	g.SetLimit(atOnce)
-	for _, t := range tables[:last] {
-		if err := f.step(t.name); err != nil {
-			return errors.Join(err, g.Wait())
-		}
-		keep := f.buffersOf(t)
-		g.Go(func() error { return t.insert(together, f.conn, keep) })
-	}
-	if err := g.Wait(); err != nil {
+	last := len(b.packs) - 1
+	if err := f.writeFirst(ctx, b.packs[:last], b.dead); err != nil {
 		return err
 	}
-	if err := f.step(tables[last].name); err != nil {
+	journal := b.packs[last]
+	if err := f.step(journal.name); err != nil {
 		return err
 	}
-	if err := tables[last].insert(ctx, f.conn, f.buffersOf(tables[last])); err != nil {
+	if err := journal.insert(ctx, f.conn); err != nil {
 		return err
 	}
 	return f.step("done")
 }
 
-// putAside stores references to poison, many at a time.
-func (f *follower) putAside(ctx context.Context, dead []*eventv1.DeadLetter) error {
+// writeFirst writes at the same time all that must be there before the journal says so.
+func (f *follower) writeFirst(ctx context.Context, tables []*pack, dead []*eventv1.DeadLetter) error {
+	g, together := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	write := func(name string, do func() error) bool {
+		err := f.step(name)
+		if err == nil {
+			err = together.Err()
+		}
+		g.Go(func() error {
+			if err != nil {
+				return err
+			}
+			return do()
+		})
+		return err == nil
+	}
 	if len(dead) > 0 {
 		f.log.Error("messages cannot be read", "messages", len(dead), "first", dead[0].GetSequence(), "class", dead[0].GetClass())
 	}
 	for refs := range slices.Chunk(dead, eventlog.MaxEvents) {
-		if err := f.step("dead letter"); err != nil {
-			return err
-		}
-		if err := consume.DeadLetters(ctx, f.js, refs); err != nil {
-			return err
+		if !write("dead letter", func() error { return consume.DeadLetters(together, f.js, refs) }) {
+			return g.Wait()
 		}
 	}
-	return nil
-}
-
-func (f *follower) buffersOf(t table) buffers {
-	if f.buffers[t.name] == nil {
-		f.buffers[t.name] = buffers{}
+	for _, p := range tables {
+		if p != nil && p.len > 0 && !write(p.name, func() error { return p.insert(together, f.conn) }) {
+			return g.Wait()
+		}
 	}
-	return f.buffers[t.name]
+	return g.Wait()
 }
 
 // step lets a test end Run here.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
 	"time"
 
@@ -53,47 +52,111 @@ func columns(row reflect.Type) []string {
 }
 
 // insert writes the rows of a table as one block, which becomes one part: all of it or nothing.
-func (t table) insert(ctx context.Context, conn driver.Conn, keep buffers) error {
+func (t table) insert(ctx context.Context, conn driver.Conn) error {
+	types, err := t.types(ctx, conn)
+	if err != nil {
+		return err
+	}
+	p, err := newPack(t, types)
+	if err != nil {
+		return err
+	}
+	if err := p.add(t.rows); err != nil {
+		return err
+	}
+	return p.insert(ctx, conn)
+}
+
+// prepare begins an insert.
+func (t table) prepare(ctx context.Context, conn driver.Conn) (driver.Batch, error) {
+	names := strings.Join(columns(t.rows.Type().Elem()), ", ")
+	return conn.PrepareBatch(insertContext(ctx), "INSERT INTO "+BaseDatabase+"."+t.name+" ("+names+")")
+}
+
+// types returns the types in which the engine takes the columns of a table.
+func (t table) types(ctx context.Context, conn driver.Conn) ([]column.Type, error) {
 	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
 	defer cancel()
-	if err := t.send(insertContext(ctx), conn, keep); err != nil {
-		return fmt.Errorf("insert %d rows into %s: %w", t.rows.Len(), t.name, err)
+	batch, err := t.prepare(ctx, conn)
+	if err != nil {
+		return nil, fmt.Errorf("columns of %s: %w", t.name, err)
+	}
+	var types []column.Type
+	for _, c := range batch.Columns() {
+		types = append(types, c.Type())
+	}
+	return types, batch.Close()
+}
+
+// pack is rows of one table as they are sent: column by column, without an object for each row or value. It can be emptied and filled again.
+type pack struct {
+	table   // of no rows
+	fields  []reflect.StructField
+	columns []column.Interface
+	len     int
+}
+
+func newPack(t table, types []column.Type) (*pack, error) {
+	row := t.rows.Type().Elem()
+	p := &pack{table: table{t.name, reflect.Zero(t.rows.Type())}}
+	for _, f := range reflect.VisibleFields(row) {
+		name := f.Tag.Get("ch")
+		if name == "" {
+			continue
+		}
+		c, err := types[len(p.columns)].Column(name, &column.ServerContext{Timezone: time.UTC})
+		if err != nil {
+			return nil, fmt.Errorf("column %s of %s: %w", name, t.name, err)
+		}
+		p.fields, p.columns = append(p.fields, f), append(p.columns, c)
+	}
+	return p, nil
+}
+
+// add adds rows of the table.
+func (p *pack) add(rows reflect.Value) error {
+	for i, c := range p.columns {
+		if _, err := c.Append(values(rows, p.fields[i])); err != nil {
+			return fmt.Errorf("column %s of %s: %w", c.Name(), p.name, err)
+		}
+	}
+	p.len += rows.Len()
+	return nil
+}
+
+// empty takes the rows out and keeps their memory.
+func (p *pack) empty() {
+	for _, c := range p.columns {
+		c.Reset()
+	}
+	p.len = 0
+}
+
+// insert writes the rows as one block, which becomes one part: all of it or nothing.
+func (p *pack) insert(ctx context.Context, conn driver.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
+	defer cancel()
+	if err := p.send(ctx, conn); err != nil {
+		return fmt.Errorf("insert %d rows into %s: %w", p.len, p.name, err)
 	}
 	return nil
 }
 
-// buffers are the memory of the text columns of one table, kept from one insert to the next. They grow to the size of the largest.
-type buffers map[string]column.String
-
-func (t table) send(ctx context.Context, conn driver.Conn, keep buffers) error {
-	row := t.rows.Type().Elem()
-	names := columns(row)
-	batch, err := conn.PrepareBatch(ctx, "INSERT INTO "+BaseDatabase+"."+t.name+" ("+strings.Join(names, ", ")+")")
+func (p *pack) send(ctx context.Context, conn driver.Conn) error {
+	batch, err := p.prepare(ctx, conn)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = batch.Close() }() // after Send it does nothing
-	fields := slices.DeleteFunc(reflect.VisibleFields(row), func(f reflect.StructField) bool { return f.Tag.Get("ch") == "" })
 	for i, c := range batch.Columns() {
-		text, isText := c.(*column.String)
-		if kept, ok := keep[names[i]]; ok && isText {
-			kept.Reset()
-			*text = kept
+		to, from := reflect.ValueOf(c).Elem(), reflect.ValueOf(p.columns[i]).Elem()
+		if to.Type() != from.Type() {
+			return fmt.Errorf("column %s has another type now", c.Name())
 		}
-		for from := 0; from < t.rows.Len(); from += appendRows {
-			if _, err := c.Append(values(t.rows.Slice(from, min(from+appendRows, t.rows.Len())), fields[i])); err != nil {
-				return fmt.Errorf("column %s: %w", names[i], err)
-			}
-		}
-		if isText {
-			keep[names[i]] = *text
-		}
+		to.Set(from) // the client has no other way to send columns made before
 	}
 	return batch.Send()
 }
-
-// appendRows is how many rows at a time go from a field to a column: so many that the slice between stays in the processor's cache.
-const appendRows = 1024
 
 // values returns the values of one field of rows as a slice of the field's type.
 func values(rows reflect.Value, f reflect.StructField) any {

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"sync"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2/lib/column"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"tongan.dev/pkg/eventlog"
@@ -16,27 +16,76 @@ import (
 
 const (
 	batchIdle  = 20 * time.Millisecond // how long a batch waits for what follows its first message closely
-	batchBytes = 8 << 20               // payload that makes a batch full
+	batchBytes = 16 << 20              // payload that makes a batch full
 	quiet      = 10 * time.Second      // how long nothing may come before the stream is looked at
 	heartbeat  = 2 * time.Second       // how often the server says that nothing came
 	readAhead  = 4 << 20               // bytes that are asked for ahead
+	packRows   = 1024                  // rows that are packed at a time: so many that they stay in the processor's cache until then
 )
 
 // errSkipped is returned when the bus handed over another message than the next: it is read again from the watermark on.
 var errSkipped = errors.New("the bus left out a message")
 
-// batch is consecutive sequences of a stream as rows.
+// batch is consecutive sequences of a stream as rows: the last ones as such, those before them packed.
 type batch struct {
 	rows  rows
+	packs []*pack // in the order of rows.inserts; nil where there are no rows
+	total int     // rows in all tables
+	bytes int     // of payload
 	dead  []*eventv1.DeadLetter
-	bytes int   // of payload
 	stop  error // why the sequence after these cannot be had
+}
+
+// pack packs the rows that are not packed yet.
+func (p *Projector) pack(ctx context.Context, b *batch) error {
+	tables := b.rows.inserts()
+	if b.packs == nil {
+		b.packs = make([]*pack, len(tables))
+	}
+	for i, t := range tables {
+		if t.rows.Len() == 0 {
+			continue
+		}
+		if b.packs[i] == nil {
+			types, err := p.typesOf(ctx, t)
+			if err != nil {
+				return err
+			}
+			if b.packs[i], err = newPack(t, types); err != nil {
+				return err
+			}
+		}
+		if err := b.packs[i].add(t.rows); err != nil {
+			return err
+		}
+	}
+	b.rows.empty()
+	return nil
+}
+
+// typesOf asks for the types of a table's columns once.
+func (p *Projector) typesOf(ctx context.Context, t table) ([]column.Type, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.types[t.name] == nil {
+		types, err := t.types(ctx, p.conn)
+		if err != nil {
+			return nil, err
+		}
+		p.types[t.name] = types
+	}
+	return p.types[t.name], nil
 }
 
 // empty makes a batch as new, but for the memory it has for rows.
 func (b *batch) empty() {
+	for _, p := range b.packs {
+		if p != nil {
+			p.empty()
+		}
+	}
 	b.rows.empty()
-	*b = batch{rows: b.rows, dead: b.dead[:0]}
+	*b = batch{rows: b.rows, packs: b.packs}
 }
 
 // source hands over every sequence of a stream, in order, in a goroutine of its own.
@@ -100,6 +149,8 @@ type reader struct {
 	ctx     context.Context //nolint:containedctx // ends the source's goroutine
 	builder builder
 
+	pressed bool // the batch taken last was full
+
 	mu    sync.Mutex
 	batch *batch // guarded by mu
 
@@ -118,6 +169,7 @@ func (f *follower) read(ctx context.Context, next uint64) (*reader, error) {
 // close ends it; what is at hand is lost.
 func (r *reader) close() {
 	r.stop(context.Canceled)
+	r.press(false)
 	r.source.close()
 }
 
@@ -149,6 +201,7 @@ func (r *reader) add(m message) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for r.full(r.batch) && r.batch.stop == nil && r.ctx.Err() == nil {
+		notify(r.changed) // it may be full only since other streams have much to read too
 		r.mu.Unlock()
 		select {
 		case <-r.taken:
@@ -161,7 +214,14 @@ func (r *reader) add(m message) {
 		return
 	}
 	b.rows.add(made)
-	b.bytes += m.size
+	b.total, b.bytes = b.total+made.total(), b.bytes+m.size
+	if b.rows.total() >= packRows {
+		if err := r.pack(r.ctx, b); err != nil {
+			b.stop = err
+			notify(r.changed)
+			return
+		}
+	}
 	switch j := made.Journal[0]; j.Kind {
 	case "gap":
 		r.log.Error("stream lacks a sequence", "sequence", m.sequence)
@@ -171,26 +231,39 @@ func (r *reader) add(m message) {
 			Class: eventv1.DeadLetterClass(eventv1.DeadLetterClass_value["DEAD_LETTER_CLASS_"+j.Poison]),
 		})
 	}
-	if len(b.rows.Journal) == 1 || r.full(b) {
+	if b.total == made.total() || r.full(b) {
 		notify(r.changed)
 	}
 }
 
-func (r *reader) full(b *batch) bool { return b.rows.largest() >= r.cfg.BatchRows || b.bytes >= batchBytes }
+// full reports whether a batch is as large as it may be: streams of which there is much to read share what is allowed.
+func (r *reader) full(b *batch) bool {
+	share := int(max(r.busy.Load(), 1))
+	return b.total >= r.cfg.BatchRows/share || b.bytes >= batchBytes/share
+}
 
 // take returns the batch at hand and leaves an empty one. It waits for a first message, and then until the batch is full, at most until it is
 // due or what follows closely has come. When nothing comes for long, the batch is empty.
 func (r *reader) take(ctx context.Context, due time.Time, empty *batch) *batch {
-	r.wait(ctx, quiet, func(b *batch) bool { return len(b.rows.Journal) > 0 })
+	r.wait(ctx, quiet, func(b *batch) bool { return b.total > 0 })
 	r.wait(ctx, max(batchIdle, time.Until(due)), r.full)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b := r.batch
+	r.press(r.full(b))
 	if r.batch = empty; b.stop != nil {
 		r.batch.stop = b.stop
 	}
 	notify(r.taken)
 	return b
+}
+
+// press notes whether there is more to read than one batch.
+func (r *reader) press(much bool) {
+	if much != r.pressed {
+		r.pressed = much
+		r.busy.Add(map[bool]int32{true: 1, false: -1}[much])
+	}
 }
 
 // wait waits until the batch at hand is as it should be, nothing more comes, or the time is over.
@@ -211,14 +284,5 @@ func (r *reader) wait(ctx context.Context, within time.Duration, ready func(*bat
 		case <-ctx.Done():
 			return
 		}
-	}
-}
-
-// empty takes all rows out and keeps their memory; what the rows held is let go.
-func (r *rows) empty() {
-	v := reflect.ValueOf(r).Elem()
-	for i := range v.NumField() {
-		v.Field(i).Clear()
-		v.Field(i).SetLen(0)
 	}
 }

@@ -3,6 +3,7 @@ package projector
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -104,10 +105,19 @@ func (r *rows) add(other rows) {
 	r.Journal = append(r.Journal, other.Journal...)
 }
 
-// largest returns the number of rows in the table that has most of them.
-func (r *rows) largest() int {
-	return max(len(r.Facts), len(r.Visits), len(r.Reminders), len(r.Deliveries), len(r.Supports), len(r.Cases),
-		len(r.CheckRounds), len(r.HealthChecks), len(r.ChildEvents), len(r.ContactEvents), len(r.Shifts), len(r.Deadlines), len(r.Journal))
+// total returns the number of rows in all tables.
+func (r *rows) total() int {
+	return len(r.Facts) + len(r.Visits) + len(r.Reminders) + len(r.Deliveries) + len(r.Supports) + len(r.Cases) +
+		len(r.CheckRounds) + len(r.HealthChecks) + len(r.ChildEvents) + len(r.ContactEvents) + len(r.Shifts) + len(r.Deadlines) + len(r.Journal)
+}
+
+// empty takes all rows out and keeps their memory; what they held is let go.
+func (r *rows) empty() {
+	v := reflect.ValueOf(r).Elem()
+	for i := range v.NumField() {
+		v.Field(i).Clear()
+		v.Field(i).SetLen(0)
+	}
 }
 
 // builder gathers the rows of one event.
