@@ -396,19 +396,29 @@ func insertAlone(b *testing.B, js jetstream.JetStream, conn driver.Conn, n int) 
 	if err := f.claim(b.Context()); err != nil {
 		b.Fatal(err)
 	}
-	r, err := f.read(b.Context(), 1)
+	var batches []*batch
+	at := &batch{}
+	seen, all := 0, make(chan struct{})
+	r, err := f.open(b.Context(), 1, func(m message) {
+		made, err := rowsOf(m)
+		if err != nil {
+			b.Error(err)
+		}
+		if seen++; seen > n {
+			return
+		}
+		at.rows.add(made)
+		if at.total += made.total(); at.total >= f.cfg.BatchRows || seen == n {
+			batches, at = append(batches, at), &batch{}
+		}
+		if seen == n {
+			close(all)
+		}
+	}, func(err error) { b.Error(err) })
 	if err != nil {
 		b.Fatal(err)
 	}
-	var batches []*batch
-	for at := 0; at < n; {
-		one := r.take(b.Context(), time.Now().Add(time.Second), &batch{})
-		at += len(one.rows.Journal)
-		if last := len(one.packs) - 1; last >= 0 && one.packs[last] != nil {
-			at += one.packs[last].len
-		}
-		batches = append(batches, one)
-	}
+	<-all
 	r.close()
 	begun := time.Now()
 	for _, one := range batches {
