@@ -113,10 +113,9 @@ func (r *rows) total() int {
 
 // empty takes all rows out and keeps their memory; what they held is let go.
 func (r *rows) empty() {
-	v := reflect.ValueOf(r).Elem()
-	for i := range v.NumField() {
-		v.Field(i).Clear()
-		v.Field(i).SetLen(0)
+	for _, table := range reflect.ValueOf(r).Elem().Fields() {
+		table.Clear()
+		table.SetLen(0)
 	}
 }
 
