@@ -16,8 +16,8 @@ import (
 const insertTimeout = time.Minute
 
 // insertSettings are how inserts are done: an insert is answered when its part is on disk, and none is taken for a repetition of another.
-// Exactness comes from rows that are the same when inserted again. Columns LowCardinality are sent as plain ones: the engine makes their
-// dictionaries several times as fast as the client does.
+// Exactness comes from rows that are the same when inserted again. Columns LowCardinality are sent as plain ones: to make their dictionaries
+// took the client more than all the rest of an insert.
 var insertSettings = clickhouse.Settings{"async_insert": 0, "deduplicate_insert": "disable", "low_cardinality_allow_in_native_format": 0}
 
 func insertContext(ctx context.Context) context.Context {
