@@ -637,8 +637,8 @@ func whatNobodyMay(t *testing.T, all []*party) {
 				switch {
 				case api+change == "$JS.API.STREAM.CREATE":
 					want = access.Migration
-				case api+change == "$JS.API.STREAM.UPDATE" && stream == subject.StreamKeys:
-					want = access.Migration // that of an earlier release
+				case api+change == "$JS.API.STREAM.UPDATE" && (stream == subject.StreamKeys || stream == subject.StreamDead):
+					want = access.Migration // those of an earlier release
 				case api+change == "$JS.API.STREAM.MSG.DELETE" && stream == subject.StreamKeys:
 					want = subject.Intake + " " + access.Keykeeper // to forget a child, and to wrap its key again
 				case api+change == "$JS.API.STREAM.MSG.DELETE" && stream == subject.StreamIndex:

@@ -65,7 +65,7 @@ func Users() []User {
 			Name: Migration,
 			Publish: []string{
 				subject.API("STREAM.INFO", "*"), subject.API("STREAM.CREATE", "*"), subject.Health("*"),
-				subject.API("STREAM.UPDATE", subject.StreamKeys), // that of an earlier release
+				subject.API("STREAM.UPDATE", subject.StreamKeys), subject.API("STREAM.UPDATE", subject.StreamDead), // those of an earlier release
 			},
 			Subscribe: []string{subject.Inbox(Migration) + ".>"},
 		},

@@ -10,6 +10,9 @@ import (
 	"tongan.dev/pkg/transport"
 )
 
+// sendBytes is what a connection gathers of an insert before it sends. The library's own 10 MB stay with each connection for good.
+const sendBytes = 1 << 20
+
 // Options are the options of connections to the ClickHouse at a DSN, clickhouse://user:password@host:port: with TLS where files are named
 // or the DSN says secure=true, otherwise to loopback only, unless plaintext permits more. Errors begin with the flag and repeat nothing of
 // the DSN but a host.
@@ -28,6 +31,7 @@ func Options(dsn string, files transport.TLS, plaintext bool) (*clickhouse.Optio
 		}
 		opts.TLS = cfg
 	}
+	opts.MaxCompressionBuffer = sendBytes
 	if opts.TLS != nil {
 		return opts, nil
 	}

@@ -304,6 +304,33 @@ func TestADeadLetterIsKeptOnceForEachReader(t *testing.T) {
 	}
 }
 
+// References are stored in batches, of which one refuses all when one of them is there.
+func TestOfManyDeadLettersThoseThatAreThereAreLeft(t *testing.T) {
+	t.Parallel()
+	js := natstest.Bus(t)
+	var want []*eventv1.DeadLetter
+	put := func(from, to uint64) {
+		t.Helper()
+		var refs []*eventv1.DeadLetter
+		for i := from; i <= to; i++ {
+			refs = append(refs, &eventv1.DeadLetter{Stream: stream, Sequence: i, Reader: "many", Class: eventv1.DeadLetterClass_DEAD_LETTER_CLASS_DECODE})
+		}
+		if err := consume.DeadLetters(t.Context(), js, refs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(3, 3)
+	put(5, 7)
+	put(1, 20)
+	put(1, 21)
+	for _, i := range []uint64{3, 5, 6, 7, 1, 2, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21} {
+		want = append(want, &eventv1.DeadLetter{Stream: stream, Sequence: i, Reader: "many", Class: eventv1.DeadLetterClass_DEAD_LETTER_CLASS_DECODE})
+	}
+	if diff := cmp.Diff(want, letters(t, js), protocmp.Transform()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // What was handed to a process that ends in order goes to the next one at once, not after the time an event is waited for.
 func TestWhatWasNotBegunIsHandedBack(t *testing.T) {
 	t.Parallel()

@@ -1,10 +1,13 @@
 package eventlog
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"strconv"
+	"strings"
+	"sync"
 
 	"github.com/nats-io/nats.go"
 	"google.golang.org/protobuf/proto"
@@ -55,8 +58,39 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Checksum returns CRC-32C over type and payload as it stands in HeaderCRC.
 func Checksum(typeName string, payload []byte) string {
-	crc := crc32.Update(crc32.Checksum([]byte(typeName), castagnoli), castagnoli, payload)
-	return fmt.Sprintf("%08x", crc)
+	sum := crc32.Update(crc32.Checksum([]byte(typeName), castagnoli), castagnoli, payload)
+	return hex.EncodeToString(binary.BigEndian.AppendUint32(nil, sum))
+}
+
+// kind is a type of events that this build knows, and what subjects of its events say.
+type kind struct {
+	name, service, event string
+	message              protoreflect.MessageType
+}
+
+// kinds are those met so far, by name: each is looked up once.
+var kinds sync.Map
+
+// kindOfEvent returns the type of events with a full name, nil where this build knows none.
+func kindOfEvent(name string) *kind {
+	if k, ok := kinds.Load(name); ok {
+		return k.(*kind)
+	}
+	mt, err := protoregistry.GlobalTypes.FindMessageByName(protoreflect.FullName(name))
+	if err != nil {
+		return nil
+	}
+	if _, ok := mt.New().Interface().(decider.Event); !ok {
+		return nil
+	}
+	d := mt.Descriptor()
+	pkg := strings.Split(string(d.ParentFile().Package()), ".")
+	k := &kind{name: string(d.FullName()), message: mt}
+	if s := (subject.Parsed{Aggregate: subject.Aggregate{Service: pkg[min(1, len(pkg)-1)]}, Event: subject.Kebab(string(d.Name()))}); string(s.Message()) == k.name {
+		k.service, k.event = s.Service, s.Event
+	}
+	kinds.Store(k.name, k)
+	return k
 }
 
 // Encode makes the message that stores an event of an aggregate.
@@ -85,20 +119,20 @@ func Decode(subj string, h nats.Header, payload []byte, sequence uint64) (Envelo
 	if e.Subject, err = subject.ParseEvent(subj); err != nil {
 		return e, fmt.Errorf("%w: %w", ErrHeader, err)
 	}
-	if e.ID == "" || e.Type != string(e.Subject.Message()) {
+	k := kindOfEvent(e.Type)
+	if k != nil {
+		e.Type = k.name // not a piece of the headers, which would stay in memory as long as it does
+	}
+	if e.ID == "" || k != nil && (k.service != e.Subject.Service || k.event != e.Subject.Event) || k == nil && e.Type != string(e.Subject.Message()) {
 		return e, ErrHeader
 	}
-	if _, err := strconv.ParseUint(h.Get(HeaderCRC), 16, 32); err != nil || h.Get(HeaderCRC) != Checksum(e.Type, payload) {
+	if h.Get(HeaderCRC) != Checksum(e.Type, payload) {
 		return e, ErrChecksum
 	}
-	mt, err := protoregistry.GlobalTypes.FindMessageByName(protoreflect.FullName(e.Type))
-	if err != nil {
+	if k == nil {
 		return e, ErrUnknownType
 	}
-	event, ok := mt.New().Interface().(decider.Event)
-	if !ok {
-		return e, ErrUnknownType
-	}
+	event := k.message.New().Interface().(decider.Event)
 	if proto.Unmarshal(payload, event) != nil {
 		return e, ErrDecode
 	}

@@ -220,12 +220,18 @@ func TestWhoSaysNothingAboutReplicasTakesThoseThatThereAre(t *testing.T) {
 	}
 }
 
-// The key stream of an earlier release is given the one property that it lacks, unless it differs in others too.
-func TestMigrateMendsTheKeyStreamOfAnEarlierRelease(t *testing.T) {
+// A stream of an earlier release is given the one property that it lacks, unless it differs in others too.
+func TestMigrateMendsStreamsOfAnEarlierRelease(t *testing.T) {
 	t.Parallel()
 	js := natstest.Connect(t, natstest.Run(t).ClientURL())
 	o := eventlog.StreamOptions{MaxBytes: natstest.MaxStore / 4}
 	for _, c := range eventlog.Streams(o) {
+		if c.Name == subject.StreamDead {
+			c.AllowAtomicPublish, c.MaxBytes = false, 1<<20
+			if _, err := js.CreateStream(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if c.Name == subject.StreamKeys {
 			c.MaxMsgsPerSubject, c.MaxAge, c.MaxBytes = 1, time.Hour, 1<<20
 			if _, err := js.CreateStream(t.Context(), c); err != nil {

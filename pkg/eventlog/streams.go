@@ -42,7 +42,7 @@ func Streams(o StreamOptions) []jetstream.StreamConfig {
 		eventStream(o, subject.Outreach, shareOutreach),
 		eventStream(o, subject.Reporting, shareReporting),
 		eventStream(o, subject.Audit, shareAudit),
-		stream(o, subject.StreamDead, subject.AllDead, shareDead),
+		deadStream(o),
 		keyStream(o),
 		erasableStream(o, subject.StreamIndex, subject.AllIndex, shareIndex),
 		timerStream(o),
@@ -66,6 +66,13 @@ func stream(o StreamOptions, name, filter string, share int64) jetstream.StreamC
 
 func eventStream(o StreamOptions, service string, share int64) jetstream.StreamConfig {
 	s := stream(o, subject.Stream(service), subject.Events(service), share)
+	s.AllowAtomicPublish = true
+	return s
+}
+
+// deadStream holds references to messages; many at a time share one sync of the disk.
+func deadStream(o StreamOptions) jetstream.StreamConfig {
+	s := stream(o, subject.StreamDead, subject.AllDead, shareDead)
 	s.AllowAtomicPublish = true
 	return s
 }
@@ -98,7 +105,7 @@ func keyStream(o StreamOptions) jetstream.StreamConfig {
 }
 
 // Migrate creates the streams that do not exist yet. One that exists with other properties than declared is an error that names them;
-// its size is left as it is. The key stream of an earlier release, which differs in one property, is given that one.
+// its size is left as it is. A stream of an earlier release, which differs in one property, is given that one.
 func Migrate(ctx context.Context, js jetstream.JetStream, o StreamOptions) error {
 	for _, want := range Streams(o) {
 		have, err := js.Stream(ctx, want.Name)
@@ -129,14 +136,20 @@ func unanswerable(err error) error {
 	return err
 }
 
-// agree checks that a stream is as declared. The key stream held one message for each key before keys could be wrapped again.
+// agree checks that a stream is as declared. In earlier releases the key stream held one message for each key, and that of references to
+// messages took them one by one.
 func agree(ctx context.Context, js jetstream.JetStream, want, have jetstream.StreamConfig) error {
-	earlier := want.Name == subject.StreamKeys && have.MaxMsgsPerSubject == 1
-	if earlier {
-		have.MaxMsgsPerSubject = want.MaxMsgsPerSubject
+	earlier := have
+	switch want.Name {
+	case subject.StreamKeys:
+		if have.MaxMsgsPerSubject == 1 {
+			have.MaxMsgsPerSubject = want.MaxMsgsPerSubject
+		}
+	case subject.StreamDead:
+		have.AllowAtomicPublish = want.AllowAtomicPublish
 	}
 	err := drift(want, have)
-	if err == nil && earlier {
+	if err == nil && (have.MaxMsgsPerSubject != earlier.MaxMsgsPerSubject || have.AllowAtomicPublish != earlier.AllowAtomicPublish) {
 		_, err = js.UpdateStream(ctx, have)
 	}
 	return err

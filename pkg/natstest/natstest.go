@@ -51,6 +51,18 @@ func Unsynced(tb testing.TB) *server.Server {
 	return s
 }
 
+// Roomy starts a server as [Run] does with the streams, which may reserve so many bytes, and returns a connection to it.
+func Roomy(tb testing.TB, maxStore int64) jetstream.JetStream {
+	tb.Helper()
+	cfg := alone(tb)
+	cfg.MaxStore = maxStore
+	js := Connect(tb, newFleet(tb).start(tb, cfg).ClientURL())
+	if err := eventlog.Migrate(tb.Context(), js, eventlog.StreamOptions{MaxBytes: maxStore}); err != nil {
+		tb.Fatal(err)
+	}
+	return js
+}
+
 func alone(tb testing.TB) bus.Config {
 	tb.Helper()
 	return bus.Config{Dir: tb.TempDir(), MaxStore: MaxStore, MonitorPort: -1}

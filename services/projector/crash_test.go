@@ -20,7 +20,7 @@ import (
 )
 
 // smallBatch makes many batches of few events, and so many places to crash at.
-const smallBatch = 20
+const smallBatch = 50
 
 // steps notes which steps the batches of a stream have: all the places where a projector can be killed.
 type steps struct {
@@ -151,7 +151,7 @@ func together(t *testing.T, js jetstream.JetStream, conn driver.Conn) {
 }
 
 // killAtEveryStep runs projectors that are killed, one for every step of a batch of the stream, and then one to the end. The first is
-// killed in its second batch, so that the others begin in the middle.
+// killed after its first batch, so that the others begin in the middle.
 func killAtEveryStep(t *testing.T, js jetstream.JetStream, conn driver.Conn, stream string, steps []string) {
 	t.Helper()
 	for i, step := range steps {
@@ -161,10 +161,11 @@ func killAtEveryStep(t *testing.T, js jetstream.JetStream, conn driver.Conn, str
 		hook := func(at, name string) error {
 			mu.Lock()
 			defer mu.Unlock()
-			if at == stream && name == step {
-				if batches++; batches == 2 || i > 0 {
-					return killed
-				}
+			if at == stream && name == "done" {
+				batches++
+			}
+			if at == stream && name == step && (batches > 0 || i > 0) {
+				return killed
 			}
 			return nil
 		}

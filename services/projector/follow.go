@@ -3,12 +3,11 @@ package projector
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"tongan.dev/pkg/consume"
 	"tongan.dev/pkg/eventlog"
@@ -16,15 +15,12 @@ import (
 )
 
 const (
-	batchIdle = 20 * time.Millisecond  // a batch ends when nothing more comes within this time, unless the last one is too recent:
-	minSpace  = 200 * time.Millisecond // batches begin at least this far apart under load,
-	maxSpace  = 700 * time.Millisecond // at most this,
-	spaceFor  = 8                      // in between so many times as far as the last one took to write: each table is a part and an fsync
-	quiet     = 10 * time.Second       // how long nothing may come before the stream is looked at
-	heartbeat = 2 * time.Second        // how often the server says that nothing came
-	minPause  = 50 * time.Millisecond  // before the first try after an error; it doubles
-	maxPause  = 5 * time.Second
-	readAhead = 1000 // messages asked for ahead; a limit in bytes beside it makes the client overflow
+	minPause = 50 * time.Millisecond // before the first try after an error; it doubles
+	maxPause = 5 * time.Second
+	minSpace = 200 * time.Millisecond // batches that are not full begin at least this far apart under load,
+	maxSpace = 500 * time.Millisecond // at most this,
+	spaceFor = 5                      // in between so many times as far as the last one took to write: each table is a part and an fsync
+	atOnce   = 4                      // tables that are inserted into, or batches of references put aside, at the same time
 )
 
 // follower copies one stream.
@@ -33,11 +29,7 @@ type follower struct {
 	service, stream string
 	log             *slog.Logger
 	created         int64 // when the stream was created, as the tables know it
-	next            uint64
-	messages        jetstream.MessagesContext
-	pending         *message  // read, but not yet part of a batch
-	progress        bool      // a batch was written since the last error
-	due             time.Time // before this the next batch is not written unless it is full
+	progress        bool  // a batch was written since the last error
 }
 
 // run copies until ctx ends or an error is fatal. Whatever else goes wrong, it begins again after the watermark.
@@ -83,119 +75,35 @@ func (f *follower) follow(ctx context.Context) error {
 	if err := f.claim(ctx); err != nil {
 		return err
 	}
-	var err error
-	if f.next, err = f.start(ctx); err != nil {
+	next, err := f.start(ctx)
+	if err != nil {
 		return err
 	}
-	if err := f.open(ctx); err != nil {
+	r, err := f.read(ctx, next)
+	if err != nil {
 		return err
 	}
-	defer f.messages.Stop()
-	defer context.AfterFunc(ctx, f.messages.Stop)()
+	defer r.close()
+	due, spare := time.Time{}, &batch{}
 	for {
-		b, err := f.read(ctx)
-		if err != nil {
-			return err
+		b := r.take(ctx, due, spare)
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
+		begun := time.Now()
 		if err := f.write(ctx, b); err != nil {
 			return err
 		}
+		due = begun.Add(min(max(minSpace, spaceFor*time.Since(begun)), maxSpace))
 		f.progress = true
 		if b.stop != nil {
 			return b.stop
 		}
-	}
-}
-
-func (f *follower) open(ctx context.Context) error {
-	f.pending = nil
-	c, err := f.js.OrderedConsumer(ctx, f.stream, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: f.next,
-		InactiveThreshold: time.Minute, MaxResetAttempts: 1, // run tries again, and knows when to end
-	})
-	if err == nil {
-		f.messages, err = c.Messages(jetstream.PullMaxMessages(readAhead), jetstream.PullExpiry(quiet), jetstream.PullHeartbeat(heartbeat))
-	}
-	if err != nil {
-		return fmt.Errorf("consumer: %w", err)
-	}
-	return nil
-}
-
-// batch is consecutive sequences of a stream as rows.
-type batch struct {
-	rows rows
-	dead []*eventv1.DeadLetter
-	stop error // why the sequence after these cannot be had
-}
-
-// read returns what is there: after a wait for the first message, all that follow closely, as far as a batch goes.
-func (f *follower) read(ctx context.Context) (*batch, error) {
-	b := &batch{}
-	wait, deadline := quiet, time.Time{}
-	for b.rows.largest() < f.cfg.BatchRows {
-		m, err := f.take(ctx, wait)
-		if errors.Is(err, nats.ErrTimeout) {
-			return b, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read: %w", err)
-		}
-		if err := f.add(b, m); err != nil {
-			b.stop = err
-			return b, nil
-		}
-		if deadline.IsZero() {
-			deadline = later(f.due, time.Now().Add(minSpace))
-		}
-		wait = min(max(batchIdle, time.Until(f.due)), time.Until(deadline))
-		if wait <= 0 {
-			return b, nil
+		if spare = (&batch{}); r.pressed { // otherwise a stream at rest would hold on to what it once needed
+			b.empty()
+			spare = b
 		}
 	}
-	return b, nil
-}
-
-// take returns the next sequence: a message, or that the stream does not hold it.
-func (f *follower) take(ctx context.Context, wait time.Duration) (message, error) {
-	for f.pending == nil || f.pending.sequence < f.next {
-		msg, err := f.messages.Next(jetstream.NextMaxWait(wait))
-		if err != nil {
-			return message{}, errors.Join(err, ctx.Err())
-		}
-		meta, err := msg.Metadata()
-		if err != nil {
-			return message{}, fmt.Errorf("metadata: %w", err)
-		}
-		m := message{stream: f.stream, sequence: meta.Sequence.Stream, recorded: meta.Timestamp.UTC(), size: len(msg.Data())}
-		m.envelope, m.err = eventlog.Decode(msg.Subject(), msg.Headers(), msg.Data(), m.sequence)
-		f.pending = &m
-	}
-	if f.pending.sequence > f.next {
-		return message{stream: f.stream, sequence: f.next, err: errGap}, nil
-	}
-	return *f.pending, nil
-}
-
-// add makes a message part of a batch.
-func (f *follower) add(b *batch, m message) error {
-	r, err := rowsOf(m)
-	if err != nil {
-		return err
-	}
-	f.next++
-	b.rows.add(r)
-	switch j := r.Journal[0]; j.Kind {
-	case "gap":
-		f.log.Error("stream lacks a sequence", "sequence", m.sequence)
-	case "poison":
-		f.log.Error("message cannot be read", "sequence", m.sequence, "class", j.Poison)
-		b.dead = append(b.dead, &eventv1.DeadLetter{
-			Stream: m.stream, Sequence: m.sequence, Reader: reader, SizeBytes: uint64(m.size),
-			Class: eventv1.DeadLetterClass(eventv1.DeadLetterClass_value["DEAD_LETTER_CLASS_"+j.Poison]),
-		})
-	}
-	return nil
 }
 
 // write makes a batch durable, the journal last: what the journal has is in all the other tables, and put aside if it was poison.
@@ -203,38 +111,57 @@ func (f *follower) write(ctx context.Context, b *batch) error {
 	if err := f.sameStream(ctx); err != nil {
 		return err
 	}
-	if len(b.rows.Journal) == 0 {
+	if b.total == 0 {
 		return nil
 	}
-	begun := time.Now()
-	for _, ref := range b.dead {
-		if err := f.step("dead letter"); err != nil {
-			return err
-		}
-		if err := consume.DeadLetter(ctx, f.js, ref); err != nil {
-			return err
-		}
+	if err := f.pack(ctx, b); err != nil {
+		return err
 	}
-	for _, t := range b.rows.inserts() {
-		if t.rows.Len() == 0 {
-			continue
-		}
-		if err := f.step(t.name); err != nil {
-			return err
-		}
-		if err := t.insert(ctx, f.conn); err != nil {
-			return err
-		}
+	last := len(b.packs) - 1
+	if err := f.writeFirst(ctx, b.packs[:last], b.dead); err != nil {
+		return err
 	}
-	f.due = begun.Add(min(max(minSpace, spaceFor*time.Since(begun)), maxSpace))
+	journal := b.packs[last]
+	if err := f.step(journal.name); err != nil {
+		return err
+	}
+	if err := journal.insert(ctx, f.conn); err != nil {
+		return err
+	}
 	return f.step("done")
 }
 
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
+// writeFirst writes at the same time all that must be there before the journal says so.
+func (f *follower) writeFirst(ctx context.Context, tables []*pack, dead []*eventv1.DeadLetter) error {
+	g, together := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	write := func(name string, do func() error) bool {
+		err := f.step(name)
+		if err == nil {
+			err = together.Err()
+		}
+		g.Go(func() error {
+			if err != nil {
+				return err
+			}
+			return do()
+		})
+		return err == nil
 	}
-	return b
+	if len(dead) > 0 {
+		f.log.Error("messages cannot be read", "messages", len(dead), "first", dead[0].GetSequence(), "class", dead[0].GetClass())
+	}
+	for refs := range slices.Chunk(dead, eventlog.MaxEvents) {
+		if !write("dead letter", func() error { return consume.DeadLetters(together, f.js, refs) }) {
+			return g.Wait()
+		}
+	}
+	for _, p := range tables {
+		if p != nil && p.len > 0 && !write(p.name, func() error { return p.insert(together, f.conn) }) {
+			return g.Wait()
+		}
+	}
+	return g.Wait()
 }
 
 // step lets a test end Run here.

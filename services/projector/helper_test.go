@@ -39,16 +39,16 @@ func users() []chengine.User {
 }
 
 // engine starts a ClickHouse and migrates it.
-func engine(t *testing.T) *chengine.Engine {
-	t.Helper()
-	return engineIn(t, t.TempDir())
+func engine(tb testing.TB) *chengine.Engine {
+	tb.Helper()
+	return engineIn(tb, tb.TempDir())
 }
 
-func engineIn(t *testing.T, dir string) *chengine.Engine {
-	t.Helper()
-	e := chtest.Start(t, chengine.Config{Dir: dir, Users: users()})
-	if err := Migrate(t.Context(), e.DSN(UserMigration), transport.TLS{}, false); err != nil {
-		t.Fatal(err)
+func engineIn(tb testing.TB, dir string) *chengine.Engine {
+	tb.Helper()
+	e := chtest.Start(tb, chengine.Config{Dir: dir, Users: users()})
+	if err := Migrate(tb.Context(), e.DSN(UserMigration), transport.TLS{}, false); err != nil {
+		tb.Fatal(err)
 	}
 	return e
 }
@@ -63,11 +63,11 @@ func baseTables() []string {
 }
 
 // empty makes the tables as they were after the migration.
-func empty(t *testing.T, e *chengine.Engine) {
-	t.Helper()
-	conn := chtest.Conn(t, e, "janitor")
+func empty(tb testing.TB, e *chengine.Engine) {
+	tb.Helper()
+	conn := chtest.Conn(tb, e, "janitor")
 	for _, table := range append(baseTables(), "projection") {
-		chtest.Exec(t, conn, "TRUNCATE TABLE "+BaseDatabase+"."+table)
+		chtest.Exec(tb, conn, "TRUNCATE TABLE "+BaseDatabase+"."+table)
 	}
 }
 
@@ -79,20 +79,20 @@ type running struct {
 }
 
 // run starts a projector; it ends with the test at the latest.
-func run(t *testing.T, js jetstream.JetStream, conn driver.Conn, cfg Config) *running {
-	t.Helper()
+func run(tb testing.TB, js jetstream.JetStream, conn driver.Conn, cfg Config) *running {
+	tb.Helper()
 	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+		cfg.Log = slog.New(slog.NewTextHandler(tb.Output(), nil))
 	}
 	p, err := New(js, conn, cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(tb.Context())
 	r := &running{Projector: p, cancel: cancel, done: make(chan error, 1)}
 	ended := make(chan struct{})
 	go func() { r.done <- p.Run(ctx); close(ended) }()
-	t.Cleanup(func() { cancel(); <-ended })
+	tb.Cleanup(func() { cancel(); <-ended })
 	return r
 }
 
@@ -115,13 +115,13 @@ func (r *running) ends(t *testing.T) error {
 }
 
 // targets are the last sequences of the streams.
-func targets(t *testing.T, js jetstream.JetStream) map[string]uint64 {
-	t.Helper()
+func targets(tb testing.TB, js jetstream.JetStream) map[string]uint64 {
+	tb.Helper()
 	out := make(map[string]uint64)
 	for _, service := range subject.Services() {
-		s, err := js.Stream(t.Context(), subject.Stream(service))
+		s, err := js.Stream(tb.Context(), subject.Stream(service))
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		out[subject.Stream(service)] = s.CachedInfo().State.LastSeq
 	}
@@ -155,23 +155,23 @@ func dump(t *testing.T, conn driver.Conn) map[string][]string {
 }
 
 // strs returns the one column of a query's rows.
-func strs(t *testing.T, conn driver.Conn, query string, args ...any) []string {
-	t.Helper()
+func strs(tb testing.TB, conn driver.Conn, query string, args ...any) []string {
+	tb.Helper()
 	var out []string
-	rows, err := conn.Query(t.Context(), query, args...)
+	rows, err := conn.Query(tb.Context(), query, args...)
 	if err != nil {
-		t.Fatalf("%s: %v", query, err)
+		tb.Fatalf("%s: %v", query, err)
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
 		var s string
 		if err := rows.Scan(&s); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		out = append(out, s)
 	}
 	if err := rows.Err(); err != nil {
-		t.Fatalf("%s: %v", query, err)
+		tb.Fatalf("%s: %v", query, err)
 	}
 	return out
 }

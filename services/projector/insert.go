@@ -8,16 +8,20 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/column"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 )
 
 // insertTimeout bounds one insert; one that takes longer is tried again.
 const insertTimeout = time.Minute
 
-// insertContext sets how inserts are done: an insert is answered when its part is on disk, and none is taken for a repetition of another. Exactness comes
-// from rows that are the same when inserted again.
+// insertSettings are how inserts are done: an insert is answered when its part is on disk, and none is taken for a repetition of another.
+// Exactness comes from rows that are the same when inserted again. Columns LowCardinality are sent as plain ones: to make their dictionaries
+// took the client more than all the rest of an insert.
+var insertSettings = clickhouse.Settings{"async_insert": 0, "deduplicate_insert": "disable", "low_cardinality_allow_in_native_format": 0}
+
 func insertContext(ctx context.Context) context.Context {
-	return clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"async_insert": 0, "deduplicate_insert": "disable"}))
+	return clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings))
 }
 
 // table is the rows for one table: a slice of one of the row types.
@@ -49,40 +53,142 @@ func columns(row reflect.Type) []string {
 
 // insert writes the rows of a table as one block, which becomes one part: all of it or nothing.
 func (t table) insert(ctx context.Context, conn driver.Conn) error {
+	types, err := t.types(ctx, conn)
+	if err != nil {
+		return err
+	}
+	p, err := newPack(t, types)
+	if err != nil {
+		return err
+	}
+	if err := p.add(t.rows); err != nil {
+		return err
+	}
+	return p.insert(ctx, conn)
+}
+
+// prepare begins an insert.
+func (t table) prepare(ctx context.Context, conn driver.Conn) (driver.Batch, error) {
+	names := strings.Join(columns(t.rows.Type().Elem()), ", ")
+	return conn.PrepareBatch(insertContext(ctx), "INSERT INTO "+BaseDatabase+"."+t.name+" ("+names+")")
+}
+
+// types returns the types in which the engine takes the columns of a table.
+func (t table) types(ctx context.Context, conn driver.Conn) ([]column.Type, error) {
 	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
 	defer cancel()
-	if err := t.send(insertContext(ctx), conn); err != nil {
-		return fmt.Errorf("insert %d rows into %s: %w", t.rows.Len(), t.name, err)
+	batch, err := t.prepare(ctx, conn)
+	if err != nil {
+		return nil, fmt.Errorf("columns of %s: %w", t.name, err)
+	}
+	var types []column.Type
+	for _, c := range batch.Columns() {
+		types = append(types, c.Type())
+	}
+	return types, batch.Close()
+}
+
+// pack is rows of one table as they are sent: column by column, without an object for each row or value. It can be emptied and filled again.
+type pack struct {
+	table   // of no rows
+	fields  []reflect.StructField
+	columns []column.Interface
+	len     int
+}
+
+func newPack(t table, types []column.Type) (*pack, error) {
+	row := t.rows.Type().Elem()
+	p := &pack{table: table{t.name, reflect.Zero(t.rows.Type())}}
+	for _, f := range reflect.VisibleFields(row) {
+		name := f.Tag.Get("ch")
+		if name == "" {
+			continue
+		}
+		c, err := types[len(p.columns)].Column(name, &column.ServerContext{Timezone: time.UTC})
+		if err != nil {
+			return nil, fmt.Errorf("column %s of %s: %w", name, t.name, err)
+		}
+		p.fields, p.columns = append(p.fields, f), append(p.columns, c)
+	}
+	return p, nil
+}
+
+// add adds rows of the table.
+func (p *pack) add(rows reflect.Value) error {
+	for i, c := range p.columns {
+		if _, err := c.Append(values(rows, p.fields[i])); err != nil {
+			return fmt.Errorf("column %s of %s: %w", c.Name(), p.name, err)
+		}
+	}
+	p.len += rows.Len()
+	return nil
+}
+
+// empty takes the rows out and keeps their memory.
+func (p *pack) empty() {
+	for _, c := range p.columns {
+		c.Reset()
+	}
+	p.len = 0
+}
+
+// insert writes the rows as one block, which becomes one part: all of it or nothing.
+func (p *pack) insert(ctx context.Context, conn driver.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
+	defer cancel()
+	if err := p.send(ctx, conn); err != nil {
+		return fmt.Errorf("insert %d rows into %s: %w", p.len, p.name, err)
 	}
 	return nil
 }
 
-func (t table) send(ctx context.Context, conn driver.Conn) error {
-	row := t.rows.Type().Elem()
-	names := columns(row)
-	batch, err := conn.PrepareBatch(ctx, "INSERT INTO "+BaseDatabase+"."+t.name+" ("+strings.Join(names, ", ")+")")
+func (p *pack) send(ctx context.Context, conn driver.Conn) error {
+	batch, err := p.prepare(ctx, conn)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = batch.Close() }() // after Send it does nothing
-	i := 0
-	for _, f := range reflect.VisibleFields(row) {
-		if f.Tag.Get("ch") == "" {
-			continue
+	for i, c := range batch.Columns() {
+		to, from := reflect.ValueOf(c).Elem(), reflect.ValueOf(p.columns[i]).Elem()
+		if to.Type() != from.Type() {
+			return fmt.Errorf("column %s has another type now", c.Name())
 		}
-		if err := batch.Column(i).Append(t.column(f)); err != nil {
-			return fmt.Errorf("column %s: %w", names[i], err)
-		}
-		i++
+		to.Set(from) // the client has no other way to send columns made before
 	}
 	return batch.Send()
 }
 
-// column returns the values of one field of all rows as a slice of the field's type.
-func (t table) column(f reflect.StructField) any {
-	values := reflect.MakeSlice(reflect.SliceOf(f.Type), t.rows.Len(), t.rows.Len())
-	for i := range t.rows.Len() {
-		values.Index(i).Set(t.rows.Index(i).FieldByIndex(f.Index))
+// values returns the values of one field of rows as a slice of the field's type.
+func values(rows reflect.Value, f reflect.StructField) any {
+	switch reflect.Zero(f.Type).Interface().(type) {
+	case string:
+		return valuesOf[string](rows, f.Index)
+	case uint16:
+		return valuesOf[uint16](rows, f.Index)
+	case uint32:
+		return valuesOf[uint32](rows, f.Index)
+	case uint64:
+		return valuesOf[uint64](rows, f.Index)
+	case int32:
+		return valuesOf[int32](rows, f.Index)
+	case int64:
+		return valuesOf[int64](rows, f.Index)
+	case bool:
+		return valuesOf[bool](rows, f.Index)
+	case time.Time:
+		return valuesOf[time.Time](rows, f.Index)
+	case *time.Time:
+		return valuesOf[*time.Time](rows, f.Index)
+	default:
+		return valuesOf[[]string](rows, f.Index)
 	}
-	return values.Interface()
+}
+
+// valuesOf takes the values without making an object of each.
+func valuesOf[T any](rows reflect.Value, index []int) []T {
+	out := make([]T, rows.Len())
+	for i := range out {
+		out[i], _ = reflect.TypeAssert[T](rows.Index(i).FieldByIndex(index))
+	}
+	return out
 }

@@ -10,8 +10,10 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2/lib/column"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -29,14 +31,14 @@ const extends = 1
 // ErrGeneration is returned when the tables hold another projection, or another stream of the same name: rows of both must not mix.
 var ErrGeneration = errors.New("the tables hold something else")
 
-// reader is the name under which the projector puts messages aside.
-const reader = "projector"
+// readerName is the name under which the projector puts messages aside.
+const readerName = "projector"
 
 // Config says how a projector runs. The zero value is useful.
 type Config struct {
 	// Log takes what goes wrong, with ids and counts only; nil is silent.
 	Log *slog.Logger
-	// BatchRows is how many rows of one table make a batch full; 0 means 10 000.
+	// BatchRows is how many rows, of all tables together, make a batch full; streams with more to read share them. 0 means 120 000.
 	BatchRows int
 	// Hook is for tests: it is called before every step of a batch (a dead letter, an insert, the end) with the names of stream and
 	// step, from several goroutines; its error ends Run there as a crash would. Nil is not called.
@@ -50,7 +52,10 @@ type Projector struct {
 	cfg  Config
 
 	mu      sync.Mutex
-	stopped map[string]error // guarded by mu
+	stopped map[string]error         // guarded by mu
+	types   map[string][]column.Type // guarded by mu: of the columns of each table
+
+	busy atomic.Int32 // streams with more to read than one batch
 }
 
 // New returns a projector that writes as the connection's user, UserProjector.
@@ -59,7 +64,7 @@ func New(js jetstream.JetStream, conn driver.Conn, cfg Config) (*Projector, erro
 		return nil, fmt.Errorf("projector: %d rows a batch", cfg.BatchRows)
 	}
 	if cfg.BatchRows == 0 {
-		cfg.BatchRows = 10_000
+		cfg.BatchRows = 120_000
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -67,7 +72,7 @@ func New(js jetstream.JetStream, conn driver.Conn, cfg Config) (*Projector, erro
 	if cfg.Hook == nil {
 		cfg.Hook = func(string, string) error { return nil }
 	}
-	return &Projector{js: js, conn: conn, cfg: cfg, stopped: map[string]error{}}, nil
+	return &Projector{js: js, conn: conn, cfg: cfg, stopped: map[string]error{}, types: map[string][]column.Type{}}, nil
 }
 
 // Run copies the events of every service until ctx ends, and then returns nil. It tries for ever what may come right by itself;

@@ -3,6 +3,7 @@ package projector
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -31,7 +32,10 @@ const firstYear, lastYear = 1970, 2148
 
 // rowsOf returns the rows a message gives: always one journal row, the rest as decide says. It is a pure function of the message;
 // the same message gives the same rows in every process at every time. The only error is ErrUndecided.
-func rowsOf(m message) (rows, error) {
+func rowsOf(m message) (rows, error) { return new(builder).rowsOf(m) }
+
+// rowsOf is rowsOf into the builder's memory: the rows are good until it is called again.
+func (b *builder) rowsOf(m message) (rows, error) {
 	switch {
 	case errors.Is(m.err, eventlog.ErrUnknownType):
 		return rows{}, undecided(m)
@@ -40,7 +44,8 @@ func rowsOf(m message) (rows, error) {
 	case m.err != nil:
 		return poison(m, m.err), nil
 	}
-	b := &builder{m: m, p: m.envelope.Event.GetProvenance()}
+	*b = builder{m: m, p: m.envelope.Event.GetProvenance(), rows: b.rows}
+	b.rows.empty()
 	b.occurred = b.instant(b.p.GetOccurredAt())
 	journal := b.journal()
 	if !b.decide(m.envelope.Event) || b.unknown {
@@ -49,7 +54,7 @@ func rowsOf(m message) (rows, error) {
 	if b.damage != nil {
 		return poison(m, b.damage), nil
 	}
-	b.rows.Journal = []journalRow{b.rows.counted(journal)}
+	b.rows.Journal = append(b.rows.Journal, b.rows.counted(journal))
 	return b.rows, nil
 }
 
@@ -59,8 +64,9 @@ func undecided(m message) error {
 
 // poison returns the row of a message that cannot be read. Nothing that the message claims is in it: that may be anything.
 func poison(m message, cause error) rows {
+	recorded := m.recorded
 	return rows{Journal: []journalRow{{
-		Stream: m.stream, Seq: m.sequence, Kind: "poison", RecordedAt: &m.recorded, Size: uint32(m.size),
+		Stream: m.stream, Seq: m.sequence, Kind: "poison", RecordedAt: &recorded, Size: uint32(m.size),
 		Poison: name(consume.Class(cause)), Version: Version,
 	}}}
 }
@@ -99,10 +105,18 @@ func (r *rows) add(other rows) {
 	r.Journal = append(r.Journal, other.Journal...)
 }
 
-// largest returns the number of rows in the table that has most of them.
-func (r *rows) largest() int {
-	return max(len(r.Facts), len(r.Visits), len(r.Reminders), len(r.Deliveries), len(r.Supports), len(r.Cases),
-		len(r.CheckRounds), len(r.HealthChecks), len(r.ChildEvents), len(r.ContactEvents), len(r.Shifts), len(r.Deadlines), len(r.Journal))
+// total returns the number of rows in all tables.
+func (r *rows) total() int {
+	return len(r.Facts) + len(r.Visits) + len(r.Reminders) + len(r.Deliveries) + len(r.Supports) + len(r.Cases) +
+		len(r.CheckRounds) + len(r.HealthChecks) + len(r.ChildEvents) + len(r.ContactEvents) + len(r.Shifts) + len(r.Deadlines) + len(r.Journal)
+}
+
+// empty takes all rows out and keeps their memory; what they held is let go.
+func (r *rows) empty() {
+	for _, table := range reflect.ValueOf(r).Elem().Fields() {
+		table.Clear()
+		table.SetLen(0)
+	}
 }
 
 // builder gathers the rows of one event.
@@ -117,11 +131,12 @@ type builder struct {
 
 func (b *builder) journal() journalRow {
 	e, p := b.m.envelope, b.p
+	at := b.times() // of its own: the builder goes on
 	return journalRow{
 		Stream: b.m.stream, Seq: b.m.sequence, Kind: "event",
 		EventID: opaque(e.ID), Type: e.Type, Aggregate: e.Subject.Name, AggregateID: e.Subject.ID,
 		CommandID: p.GetCommandId(), Cause: opaque(e.Cause),
-		RecordedAt: &b.m.recorded, OccurredAt: &b.occurred,
+		RecordedAt: &at.RecordedAt, OccurredAt: &at.OccurredAt,
 		PerformedBy: p.GetPerformedBy(), RecordedBy: p.GetRecordedBy(), CreditedOrg: p.GetCreditedOrg(),
 		AdmCode: p.GetAdmCode(), SourceChannel: b.code(p.GetSourceChannel()), Reason: p.GetReason(),
 		CorrectionOf: p.GetCorrectionOf(), RuleVersion: p.GetRuleVersion(), Size: uint32(b.m.size), Version: Version,

@@ -12,7 +12,7 @@ func (b *builder) decideShift(event decider.Event) bool {
 		b.shift(e, shiftRow{State: "STARTED", ShiftID: e.GetShiftId(), OperatorID: e.GetOperatorId(), BeganAt: b.occurred})
 	case *intakev1.ShiftEnded:
 		b.shift(e, shiftRow{
-			State: "ENDED", ShiftID: e.GetShiftId(), OperatorID: e.GetOperatorId(), BeganAt: b.instant(e.GetStartedAt()), EndedAt: &b.occurred,
+			State: "ENDED", ShiftID: e.GetShiftId(), OperatorID: e.GetOperatorId(), BeganAt: b.instant(e.GetStartedAt()), EndedAt: b.instantOf(b.p.GetOccurredAt()),
 		})
 	case *intakev1.CoverGapBegan:
 		b.shift(e, shiftRow{State: "GAP_BEGAN", GapNumber: e.GetGapNumber(), BeganAt: b.instant(e.GetBeganAt())})

@@ -23,7 +23,7 @@ type VerifyConfig struct {
 	Repair bool
 	// Settle is how long a projector that runs may take to catch up first; 0 means 10 s.
 	Settle time.Duration
-	// ChunkRows is how many rows of one table are held and compared at once; 0 means 20 000.
+	// ChunkRows is about how many rows, of all tables together, are held and compared at once; 0 means 50 000.
 	ChunkRows int
 }
 
@@ -55,7 +55,7 @@ func Verify(ctx context.Context, js jetstream.JetStream, conn driver.Conn, cfg V
 		cfg.Settle = 10 * time.Second
 	}
 	if cfg.ChunkRows == 0 {
-		cfg.ChunkRows = 20_000
+		cfg.ChunkRows = 50_000
 	}
 	foreign := &Compared{}
 	out, targets := []*Compared{foreign}, make(map[string]uint64)
@@ -184,7 +184,7 @@ func (v *verifier) compare(ctx context.Context, js jetstream.JetStream) error {
 			return err
 		}
 		v.rows.add(r)
-		if last = sequence; v.rows.largest() < v.ChunkRows {
+		if last = sequence; v.rows.total() < v.ChunkRows {
 			return nil
 		}
 		return v.chunk(ctx, sequence)

@@ -1,0 +1,430 @@
+package projector
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"tongan.dev/pkg/chclient"
+	"tongan.dev/pkg/chengine"
+	"tongan.dev/pkg/chtest"
+	"tongan.dev/pkg/decider"
+	"tongan.dev/pkg/eventlog"
+	"tongan.dev/pkg/natstest"
+	"tongan.dev/pkg/subject"
+	"tongan.dev/pkg/transport"
+	healthcheckv1 "tongan.dev/proto/gen/tongan/healthcheck/v1"
+)
+
+var rounds = subject.Aggregate{Service: subject.HealthCheck, Name: "round"}
+
+// eventBytes is more than a stored reading takes.
+const eventBytes = 1500
+
+// reading is one reading of body temperature as the service stores it.
+func reading(tb testing.TB, g *generator, i int) *nats.Msg {
+	tb.Helper()
+	command, id := fmt.Sprintf("k-%08d", i), fmt.Sprintf("i%03d_2020-01-26_2", i/20%500)
+	p := g.provenance()
+	p.CommandId, p.RecordedBy, p.RuleVersion, p.CommandDigest = command, "w1", "gd-2020-1", []byte("12345678")
+	e := &healthcheckv1.HealthCheckRecorded{
+		Provenance: p, InstitutionId: fmt.Sprintf("i%03d", i/20%500), CheckedOn: "2020-01-26", Slot: 2, AdmCode: p.GetAdmCode(),
+		Reading: &healthcheckv1.Reading{CheckId: fmt.Sprintf("r-%08d", i), PersonId: fmt.Sprintf("c-%06d", i%100_000), TempDecicelsius: 360 + g.Int32N(12), Method: 2},
+		Band:    healthcheckv1.TemperatureBand(1),
+	}
+	m, err := eventlog.Encode(rounds, id, decider.Recorded{Event: e, ID: decider.EventID(rounds.Key(id), command, 0), Cause: command})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return m
+}
+
+// store stores n messages in synced batches, as the services' writer would.
+func store(tb testing.TB, js jetstream.JetStream, n int, message func(i int) *nats.Msg) {
+	tb.Helper()
+	begun := time.Now()
+	for from := 0; from < n; from += eventlog.MaxEvents {
+		var msgs []*nats.Msg
+		for i := from; i < min(from+eventlog.MaxEvents, n); i++ {
+			msgs = append(msgs, message(i))
+		}
+		if _, err := jetstreamext.PublishMsgBatch(tb.Context(), js, msgs, jetstreamext.BatchFlowControl{AckFirst: false}); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	tb.Logf("%d messages stored before in %s", n, time.Since(begun).Round(time.Second))
+}
+
+// roomyBus is a bus with room for n messages. It does not remember their ids for long: that is what a bus does that was filled just now.
+func roomyBus(tb testing.TB, n int) jetstream.JetStream {
+	tb.Helper()
+	js := natstest.Roomy(tb, int64(n)*eventBytes*4+natstest.MaxStore)
+	for _, name := range []string{subject.Stream(subject.HealthCheck), subject.StreamDead} {
+		s, err := js.Stream(tb.Context(), name)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		cfg := s.CachedInfo().Config
+		cfg.Duplicates = time.Second
+		if _, err := js.UpdateStream(tb.Context(), cfg); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return js
+}
+
+// sized returns the number that an environment variable says.
+func sized(tb testing.TB, name string, otherwise int) int {
+	tb.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		tb.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// resident notes the most memory that this process held, in MB, until it is told to stop.
+func resident(tb testing.TB) (most func() float64) {
+	tb.Helper()
+	debug.FreeOSMemory()
+	now := func() int64 {
+		text, err := os.ReadFile("/proc/self/statm")
+		if err != nil {
+			tb.Error(err)
+			return 0
+		}
+		pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
+		if err != nil {
+			tb.Error(err)
+		}
+		return pages * int64(os.Getpagesize())
+	}
+	var peak atomic.Int64
+	ctx, stop := context.WithCancel(tb.Context())
+	ended := make(chan struct{})
+	begun := time.Now()
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for logged := begun; ctx.Err() == nil; {
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+			}
+			peak.Store(max(peak.Load(), now()))
+			if time.Since(logged) > 10*time.Second {
+				logged = time.Now()
+				tb.Logf("after %s: %d MB resident", time.Since(begun).Round(time.Second), now()>>20)
+			}
+		}
+	}()
+	return func() float64 {
+		stop()
+		<-ended
+		return float64(peak.Load()) / (1 << 20)
+	}
+}
+
+// rebuild runs a projector until the tables hold all that the streams hold, and returns how long that took.
+func rebuild(b *testing.B, js jetstream.JetStream, conn driver.Conn) time.Duration {
+	b.Helper()
+	goals := targets(b, js)
+	begun := time.Now()
+	p := run(b, js, conn, Config{Log: slog.New(slog.NewTextHandler(b.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))})
+	ctx, cancel := context.WithTimeout(b.Context(), 20*time.Minute)
+	defer cancel()
+	if err := WaitFor(ctx, conn, goals); err != nil {
+		b.Fatal(err)
+	}
+	took := time.Since(begun)
+	if err := p.end(); err != nil {
+		b.Fatal(err)
+	}
+	return took
+}
+
+// computing returns how many seconds of a processor this process has used.
+func computing(tb testing.TB) float64 {
+	tb.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		tb.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
+}
+
+// BenchmarkRebuild fills empty tables from a stream of TONGAN_BENCH_EVENTS readings of body temperature, 200 000 if not said: journal, facts and
+// one typed table. In the same run: its limits, reading and decoding alone, and inserting the same rows from memory alone.
+func BenchmarkRebuild(b *testing.B) {
+	n := sized(b, "TONGAN_BENCH_EVENTS", 200_000)
+	js := roomyBus(b, n)
+	g := newGenerator(1)
+	store(b, js, n, func(i int) *nats.Msg { return reading(b, g, i) })
+	e := engine(b)
+	conn := benchConn(b, e)
+
+	readAlone(b, js, min(n, 100_000)) // the first is slower
+	readRate := readAlone(b, js, n)
+	most := resident(b)
+	own := computing(b)
+	rate := float64(n) / rebuild(b, js, conn).Seconds()
+	b.ReportMetric((computing(b)-own)/float64(n)*1e6, "own-us")
+	b.ReportMetric(most(), "rss-MB")
+	empty(b, e)
+	insertRate := insertAlone(b, js, conn, min(n, 500_000))
+	b.ReportMetric(rate, "events/s")
+	b.ReportMetric(readRate, "reading/s")
+	b.ReportMetric(insertRate, "inserting/s")
+	b.ReportMetric(rate/min(readRate, insertRate), "of-slower")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkPoison fills empty tables from a stream in which every second of TONGAN_BENCH_EVENTS messages cannot be read. The baseline, in the
+// same run, is the same number of good ones.
+func BenchmarkPoison(b *testing.B) {
+	n := sized(b, "TONGAN_BENCH_EVENTS", 200_000)
+	rate := make(map[string]float64)
+	for _, name := range []string{"good", "poison"} {
+		every := map[string]int{"good": n + 1, "poison": 2}[name]
+		js, e := roomyBus(b, 2*n), engine(b)
+		conn, g := benchConn(b, e), newGenerator(1)
+		store(b, js, n, func(i int) *nats.Msg {
+			m := reading(b, g, i)
+			if i%every == every-1 {
+				m.Data = append(m.Data, 0) // the checksum tells
+			}
+			return m
+		})
+		most := resident(b)
+		rate[name] = float64(n) / rebuild(b, js, conn).Seconds()
+		b.ReportMetric(most(), name+"-rss-MB")
+		if name == "poison" {
+			dead, err := js.Stream(b.Context(), subject.StreamDead)
+			if err != nil {
+				b.Fatal(err)
+			}
+			rows := strs(b, conn, "SELECT toString(count()) FROM (SELECT DISTINCT seq FROM "+journal+" WHERE kind = 'poison')")[0]
+			if want := n / 2; rows != strconv.Itoa(want) || dead.CachedInfo().State.Msgs != uint64(want) {
+				b.Errorf("%s rows and %d references of %d", rows, dead.CachedInfo().State.Msgs, want)
+			}
+		}
+		b.ReportMetric(rate[name], name+"/s")
+	}
+	b.ReportMetric(rate["poison"]/rate["good"], "poison/good")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkVisible measures from the reply to a command until tallies has what it counted, at 4 000 events a second for TONGAN_BENCH_SECONDS, 5
+// if not said. The events are appended as the services append them: by one log for each kind of aggregate, which sends together what comes
+// together, each on disk before it is acknowledged. It polls tallies, so what it finds is late by one query.
+func BenchmarkVisible(b *testing.B) {
+	const perSecond, callers = 4000, 512
+	seconds := sized(b, "TONGAN_BENCH_SECONDS", 5)
+	n := perSecond * seconds
+	js, e := roomyBus(b, n), engine(b)
+	analyst := chtest.Conn(b, e, UserReporting)
+	p := run(b, js, benchConn(b, e), Config{})
+	log := eventlog.New(js, visits, slog.New(slog.DiscardHandler))
+	visible := func() int {
+		var sum int64
+		if err := analyst.QueryRow(b.Context(), "SELECT sum(value) FROM tongan.tallies WHERE indicator = 'phone_attempts'").Scan(&sum); err != nil {
+			b.Error(err)
+		}
+		return int(sum)
+	}
+	// The first are slower: connections and kinds are new.
+	for visible() == 0 {
+		appendVisit(b, log, "warm-up")
+	}
+	natstest.Eventually(b, time.Minute, "what went before is visible", func() bool { return reached(marks(b, p), targets(b, js)) })
+	before := visible()
+
+	var mu sync.Mutex
+	var replied []time.Time // in the order of the replies, which is about that of the stream
+	var wg sync.WaitGroup
+	begun := time.Now()
+	next := make(chan int, n)
+	for caller := range callers {
+		wg.Go(func() {
+			for i := range next {
+				appendVisit(b, log, fmt.Sprintf("v%d-%d", caller, i))
+				mu.Lock()
+				replied = append(replied, time.Now())
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Go(func() {
+		defer close(next)
+		for i := range n { // evenly: what is late is made up for
+			if d := time.Until(begun.Add(time.Duration(i) * time.Second / perSecond)); d > time.Millisecond {
+				time.Sleep(d)
+			}
+			next <- i
+		}
+	})
+	var late []float64 // in ms
+	for len(late) < n {
+		seen := visible() - before
+		now := time.Now()
+		mu.Lock()
+		for _, t := range replied[min(len(late), len(replied)):min(seen, len(replied))] {
+			late = append(late, float64(now.Sub(t).Microseconds())/1000)
+		}
+		mu.Unlock()
+	}
+	wg.Wait()
+	rate := float64(n) / replied[n-1].Sub(begun).Seconds()
+	b.ReportMetric(rate, "replies/s")
+	slices.Sort(late)
+	b.ReportMetric(late[n/2], "p50-ms")
+	b.ReportMetric(late[n*99/100], "p99-ms")
+	b.ReportMetric(late[n-1], "max-ms")
+	b.ReportMetric(alone(b, log, visible), "one-ms")
+	b.ReportMetric(0, "ns/op")
+}
+
+// alone returns how many milliseconds it takes until a single event is visible when nothing else comes: the median of some.
+func alone(b *testing.B, log *eventlog.Log, visible func() int) float64 {
+	b.Helper()
+	var took []float64
+	for i := range 9 {
+		before := visible()
+		time.Sleep(maxSpace)
+		appendVisit(b, log, fmt.Sprint("one-", i))
+		begun := time.Now()
+		for visible() == before {
+		}
+		took = append(took, float64(time.Since(begun).Microseconds())/1000)
+	}
+	slices.Sort(took)
+	return took[len(took)/2]
+}
+
+func marks(b *testing.B, p *running) map[string]uint64 {
+	b.Helper()
+	m, err := p.Watermarks(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return m
+}
+
+// appendVisit appends a telephone call as the service outreach does: the first event of an aggregate of its own.
+func appendVisit(b *testing.B, log *eventlog.Log, id string) {
+	b.Helper()
+	id = fmt.Sprintf("%s-%d", id, time.Now().UnixNano())
+	e := visited(byPhone, answered)
+	recorded := decider.Recorded{Event: e, ID: decider.EventID(log.Key(id), id, 0), Cause: id}
+	if _, err := log.Append(b.Context(), id, 0, []decider.Recorded{recorded}); err != nil {
+		b.Error(err)
+	}
+}
+
+// benchConn is the connection that the service makes.
+func benchConn(tb testing.TB, e *chengine.Engine) driver.Conn {
+	tb.Helper()
+	opts, err := chclient.Options(e.DSN(UserProjector), transport.TLS{}, false)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	conn, err := clickhouse.Open(opts)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// benchFollower follows the stream of the readings from its start.
+func benchFollower(b *testing.B, js jetstream.JetStream, conn driver.Conn) *follower {
+	b.Helper()
+	p, err := New(js, conn, Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return &follower{Projector: p, service: subject.HealthCheck, stream: subject.Stream(subject.HealthCheck), log: p.cfg.Log}
+}
+
+// readAlone reads and decodes the first n messages and does nothing with them. It returns how many a second.
+func readAlone(b *testing.B, js jetstream.JetStream, n int) float64 {
+	b.Helper()
+	begun, all := time.Now(), make(chan struct{})
+	seen := uint64(0)
+	r, err := benchFollower(b, js, nil).open(b.Context(), 1, func(m message) {
+		if m.err != nil {
+			b.Error(m.err)
+		}
+		if seen++; seen == uint64(n) {
+			close(all)
+		}
+	}, func(err error) { b.Error(err) })
+	if err != nil {
+		b.Fatal(err)
+	}
+	<-all
+	took := time.Since(begun)
+	r.close()
+	return float64(n) / took.Seconds()
+}
+
+// insertAlone holds the rows of the first n messages in memory and inserts them. It returns how many messages a second.
+func insertAlone(b *testing.B, js jetstream.JetStream, conn driver.Conn, n int) float64 {
+	b.Helper()
+	f := benchFollower(b, js, conn)
+	if err := f.claim(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	var batches []*batch
+	at := &batch{}
+	seen, all := 0, make(chan struct{})
+	r, err := f.open(b.Context(), 1, func(m message) {
+		made, err := rowsOf(m)
+		if err != nil {
+			b.Error(err)
+		}
+		if seen++; seen > n {
+			return
+		}
+		at.rows.add(made)
+		if at.total += made.total(); at.total >= f.cfg.BatchRows || seen == n {
+			batches, at = append(batches, at), &batch{}
+		}
+		if seen == n {
+			close(all)
+		}
+	}, func(err error) { b.Error(err) })
+	if err != nil {
+		b.Fatal(err)
+	}
+	<-all
+	r.close()
+	begun := time.Now()
+	for _, one := range batches {
+		if err := f.write(b.Context(), one); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return float64(n) / time.Since(begun).Seconds()
+}
