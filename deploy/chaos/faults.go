@@ -174,8 +174,8 @@ func (i *injector) partition(ctx context.Context, node string, fault Fault) {
 	}
 }
 
-// poisons puts messages that cannot be read into the stream of a service, as the service's own user: one for an aggregate of its own, and
-// one among the events of an aggregate that was just in use.
+// poisons puts messages that cannot be read into the stream of a service, as the service's own user: one among the events of an aggregate that
+// was just in use, and one for an aggregate of its own.
 func (i *injector) poisons(ctx context.Context, fault Fault) {
 	js, err := i.f.connect(fault.Target)
 	if err != nil {
@@ -183,21 +183,19 @@ func (i *injector) poisons(ctx context.Context, fault Fault) {
 	}
 	defer js.Conn().Close()
 	stream := subject.Stream(fault.Target)
-	for n, subj := range []string{i.load.subjectOf(fault.Target), "tongan.evt." + fault.Target + ".nothing.x.nothing-happened"} {
-		if subj == "" {
-			continue
-		}
-		m := nats.NewMsg(subj)
+	used, there := i.load.justUsed(fault.Target)
+	if !there {
+		return
+	}
+	for n, id := range []string{used.ID, fmt.Sprint("poison-", time.Now().UnixNano())} {
+		typ := used.Message()
+		m := nats.NewMsg(used.Aggregate.Event(id, typ.Name()))
 		m.Data = []byte("\xff\xff not a message")
-		p, err := subject.ParseEvent(subj)
-		if err != nil {
-			continue
-		}
 		m.Header.Set(eventlog.HeaderID, fmt.Sprintf("poison-%d-%d", time.Now().UnixNano(), n))
-		m.Header.Set(eventlog.HeaderType, string(p.Message()))
+		m.Header.Set(eventlog.HeaderType, string(typ))
 		switch fault.Way {
 		case 0:
-			m.Header.Set(eventlog.HeaderCRC, eventlog.Checksum(string(p.Message()), m.Data))
+			m.Header.Set(eventlog.HeaderCRC, eventlog.Checksum(string(typ), m.Data))
 		case 1:
 			m.Header.Set(eventlog.HeaderCRC, "00000000")
 		}

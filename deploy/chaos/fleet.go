@@ -117,7 +117,9 @@ func (f *fleet) build(ctx context.Context) error {
 	return nil
 }
 
-func (f *fleet) path(parts ...string) string { return filepath.Join(append([]string{f.dir}, parts...)...) }
+func (f *fleet) path(parts ...string) string {
+	return filepath.Join(append([]string{f.dir}, parts...)...)
+}
 
 // tongan runs the program to its end.
 func (f *fleet) tongan(ctx context.Context, env []string, args ...string) (string, error) {
@@ -134,13 +136,12 @@ func (f *fleet) tongan(ctx context.Context, env []string, args ...string) (strin
 
 func (f *fleet) makeKeys(ctx context.Context) error {
 	public, err := f.tongan(ctx, nil, "users", "services", f.keys)
-	f.env = strings.Fields(public)
+	f.env = append(strings.Fields(public), "TONGAN_MASTER_KEY="+f.path("master.key"))
 	return err
 }
 
 func (f *fleet) startServices(ctx context.Context) error {
 	f.env = append(f.env,
-		"TONGAN_MASTER_KEY="+f.path("master.key"),
 		"TONGAN_PROJECTOR_CLICKHOUSE_DSN="+f.through(Engine, projector.UserProjector),
 		"TONGAN_REPORTING_CLICKHOUSE_DSN="+f.through(Engine, projector.UserReporting),
 		"TONGAN_ISSUER="+filepath.Join(f.keys, "issuer.nk"),

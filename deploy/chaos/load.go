@@ -48,13 +48,13 @@ type load struct {
 	done     int
 	last     time.Time // when the last command was carried out
 	longest  time.Duration
-	inUse    map[string]string // by service, the subject of an event of an aggregate that was just in use
-	inner    int               // answers that speak of an internal error
+	used     map[string]subject.Parsed // by service, an event that was just stored
+	inner    int                       // answers that speak of an internal error
 }
 
 // newLoad connects callers, one for each role.
 func newLoad(ctx context.Context, f *fleet, seed uint64, perSecond int) (*load, error) {
-	l := &load{seed: seed, conns: make(map[auditv1.Role]*nats.Conn), pace: time.NewTicker(time.Second / time.Duration(perSecond)), inUse: make(map[string]string)}
+	l := &load{seed: seed, conns: make(map[auditv1.Role]*nats.Conn), pace: time.NewTicker(time.Second / time.Duration(perSecond)), used: make(map[string]subject.Parsed)}
 	key, err := access.LoadCredentials(f.path("operator-1.nk"))
 	if err != nil {
 		return nil, err
@@ -196,14 +196,17 @@ func (l *load) note(c *Command, reply *eventv1.CommandReply, err error) {
 	}
 	l.last = now
 	made := c.Makes[0]
-	l.inUse[strings.Split(made.Key, ".")[0]] = "tongan.evt." + made.Key + "." + subject.Kebab(made.Types[0])
+	if e, err := subject.ParseEvent("tongan.evt." + made.Key + "." + subject.Kebab(made.Types[0])); err == nil {
+		l.used[e.Service] = e
+	}
 }
 
-// subjectOf returns a subject in the stream of a service, that of an event just stored.
-func (l *load) subjectOf(service string) string {
+// justUsed returns an event that a service has just stored.
+func (l *load) justUsed(service string) (subject.Parsed, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.inUse[service]
+	e, there := l.used[service]
+	return e, there
 }
 
 // more waits until so many more commands are carried out, at most so long.
@@ -246,7 +249,7 @@ func (l *load) repeat(ctx context.Context) []Violation {
 		case c.Outcome.State == Unknown && rng.IntN(2) == 0:
 			c.Patience = 0
 			l.send(ctx, c)
-		case c.Outcome.State == Done && len(c.Outcome.EventIDs) > 0 && rng.IntN(20) == 0:
+		case c.Outcome.State == Done && len(c.Outcome.EventIDs) > 0 && !c.Once && rng.IntN(20) == 0:
 			again := *c
 			again.Patience = 0
 			if l.send(ctx, &again); again.Outcome.State != Done || again.Outcome.Revision != c.Outcome.Revision || !slices.Equal(again.Outcome.EventIDs, c.Outcome.EventIDs) {
