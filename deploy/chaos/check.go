@@ -69,8 +69,6 @@ type checker struct {
 	of    map[string][]Stored // by aggregate and command
 	found []Violation
 	want  map[Tally]int64
-	// effective is how many commands of unknown outcome took effect.
-	effective int
 }
 
 func (c *checker) wrong(class Class, about, format string, args ...any) {
@@ -126,7 +124,7 @@ func (c *checker) take(key, command string) []Stored {
 func (c *checker) command(cmd *Command) {
 	var ids []string
 	var last uint64
-	took := false
+	took, before := false, len(c.found)
 	for _, m := range cmd.Makes {
 		got := c.take(m.Key, cmd.ID)
 		took = took || len(got) > 0
@@ -144,7 +142,9 @@ func (c *checker) command(cmd *Command) {
 		}
 		c.events(cmd, m, got)
 	}
-	c.answer(cmd, ids, last)
+	if len(c.found) == before { // otherwise its answer cannot fit
+		c.answer(cmd, ids, last)
+	}
 	if took && !cmd.Refused {
 		for t, n := range cmd.Counts {
 			c.want[t] += n

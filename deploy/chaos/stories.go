@@ -170,8 +170,8 @@ func (s *Story) protection() {
 	s.add(supervisor, cases, id, "propose-referral", &intakev1.ProposeReferral{CaseId: id, ReferralId: s.name("rf"), ToOrg: "o2", SupportKind: 1}, "ReferralProposed")
 	s.add(supervisor, cases, id, "answer-referral", &intakev1.AnswerReferral{CaseId: id, ReferralId: s.name("rf"), ReferralState: 2}, "ReferralAnswered")
 	s.add(supervisor, cases, id, "arrange-care", &intakev1.ArrangeTemporaryCare{CaseId: id, ArrangementId: s.name("ar"), CareProvider: 4}, "TemporaryCareArranged")
-	s.add(supervisor, cases, id, "flag-special", &intakev1.FlagCaseSpecial{CaseId: id}, "CaseFlaggedSpecial").counts("special_cases", 1)
-	s.add(supervisor, cases, id, "follow-up", &intakev1.RecordFollowUp{CaseId: id, FollowUpId: s.name("fu"), Channel: 1}, "FollowUpRecorded")
+	s.add(supervisor, cases, id, "flag-special", &intakev1.FlagCaseSpecial{CaseId: id}, "CaseFlaggedSpecial")
+	s.add(supervisor, cases, id, "follow-up", &intakev1.RecordFollowUp{CaseId: id, FollowUpId: s.name("fu"), Channel: 1}, "FollowUpRecorded").counts("special_cases", 1) // flagged and followed up
 	s.add(supervisor, cases, id, "review", &intakev1.ReviewCase{CaseId: id, ReviewId: s.name("rv")}, "CaseReviewed")
 	s.add(supervisor, cases, id, "close", &intakev1.CloseCase{CaseId: id, CloseReason: 1, AgreedBy: "w9"}, "CaseClosed")
 	s.add(supervisor, cases, id, "follow-up", &intakev1.RecordFollowUp{CaseId: id, FollowUpId: s.name("fu2"), Channel: 1}).refused()
