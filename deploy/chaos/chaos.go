@@ -41,7 +41,7 @@ type Report struct {
 	Effective  int
 	Events     int
 	Poison     int
-	Longest    time.Duration // without a command carried out
+	Longest    map[string]time.Duration // without a command carried out: by a service, and by any under the empty name
 	Inner      int
 	Violations []Violation
 }
@@ -74,8 +74,10 @@ func Run(ctx context.Context, cfg Config) (r *Report, err error) {
 	if err != nil {
 		return nil, err
 	}
-	longest := l.longest
-	r = &Report{Config: cfg, Faults: i.counts, Kills: i.kills, Longest: longest}
+	r = &Report{Config: cfg, Faults: i.counts, Kills: i.kills, Longest: make(map[string]time.Duration)}
+	for name, g := range l.gaps {
+		r.Longest[name] = g.longest
+	}
 	if err := f.rest(ctx, l, r); err != nil {
 		return nil, err
 	}
@@ -179,7 +181,11 @@ func (r *Report) Write(w io.Writer) {
 	fmt.Fprintf(w, "commands %d done, %d refused, %d unknown, of which %d took effect; of %d kinds; internal errors %d\n",
 		r.Commands[Done], r.Commands[Refused], r.Commands[Unknown], r.Effective, len(r.Kinds), r.Inner)
 	fmt.Fprintf(w, "events   %d, and %d messages that cannot be read\n", r.Events, r.Poison)
-	fmt.Fprintf(w, "longest  %s without a command carried out\n", r.Longest.Round(time.Millisecond))
+	fmt.Fprintf(w, "longest  %s without any command carried out;", r.Longest[""].Round(time.Millisecond))
+	for _, name := range slices.Sorted(maps.Keys(r.Longest))[1:] {
+		fmt.Fprintf(w, " %s %s", name, r.Longest[name].Round(time.Millisecond))
+	}
+	fmt.Fprintln(w)
 	fmt.Fprintf(w, "result   %d lost, %d double, %d torn, %d invented, %d wrong\n", r.Count(Lost), r.Count(Double), r.Count(Torn), r.Count(Invented), r.Count(Wrong))
 	for n, v := range r.Violations {
 		if n == 50 {

@@ -13,6 +13,7 @@ func TestMain(m *testing.M) { chtest.Main(m) }
 // survives runs a plan and reports whatever must not be. The seed is another one each time; `make chaos` with it gives the same plan.
 func survives(t *testing.T, cfg Config) {
 	t.Helper()
+	t.Parallel()
 	cfg.Seed, cfg.Dir, cfg.Say = uint64(time.Now().UnixNano()), t.TempDir(), func(s string) { t.Log(s) }
 	t.Logf("make chaos SEED=%d KILLS=%d NODES=%d", cfg.Seed, cfg.Kills, cfg.Nodes)
 	r, err := Run(t.Context(), cfg)

@@ -121,10 +121,7 @@ func (c *Command) counts(indicator string, n int64) *Command {
 }
 
 // refused says that a rule is against it.
-func (c *Command) refused() *Command {
-	c.Refused = true
-	return c
-}
+func (c *Command) refused() { c.Refused = true }
 
 // seen says on which command's revision it is decided.
 func (c *Command) seen(before *Command) *Command {

@@ -29,15 +29,23 @@ type injector struct {
 	poison map[string][]uint64 // sequences of messages that cannot be read, by stream
 }
 
-// slept is how long is waited at most for the commands that are to come before a fault: it comes also where nothing gets through.
-const slept = 4 * time.Second
+// How long is waited at most for the commands that are to come before a fault. It comes also where nothing gets through; but the leader is
+// killed when it leads.
+const (
+	patience       = 4 * time.Second
+	leaderPatience = 30 * time.Second
+)
 
 // run carries out faults, one after the other; one may begin while others last. It returns when all are over.
 func (i *injector) run(ctx context.Context, plan []Fault, say func(string)) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for n, fault := range plan {
-		i.load.more(ctx, fault.After, slept)
+		within := patience
+		if fault.Target == Leader {
+			within = leaderPatience
+		}
+		i.load.more(ctx, max(fault.After, 1), within)
 		if ctx.Err() != nil {
 			return fmt.Errorf("after %d of %d faults: %w", n, len(plan), ctx.Err())
 		}

@@ -158,7 +158,7 @@ func (f *fleet) startServices(ctx context.Context) error {
 		f.supervise(name, f.service(name))
 	}
 	var err error
-	if f.doors["callers"], err = newDoor(f.busAddrs()...); err != nil {
+	if f.doors[Callers], err = newDoor(f.busAddrs()...); err != nil {
 		return err
 	}
 	return f.healthy(ctx)

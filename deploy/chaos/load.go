@@ -46,15 +46,29 @@ type load struct {
 	told     []*Story
 	enrolled []*Command
 	done     int
-	last     time.Time // when the last command was carried out
-	longest  time.Duration
+	gaps     map[string]*gap           // by service, and of all under the empty name
 	used     map[string]subject.Parsed // by service, an event that was just stored
 	inner    int                       // answers that speak of an internal error
 }
 
+// gap is the longest time in which no command was carried out.
+type gap struct {
+	last    time.Time
+	longest time.Duration
+}
+
+func (l *load) carried(at time.Time, name string) {
+	g := l.gaps[name]
+	if g == nil {
+		g = &gap{last: at}
+		l.gaps[name] = g
+	}
+	g.longest, g.last = max(g.longest, at.Sub(g.last)), at
+}
+
 // newLoad connects callers, one for each role.
 func newLoad(ctx context.Context, f *fleet, seed uint64, perSecond int) (*load, error) {
-	l := &load{seed: seed, conns: make(map[auditv1.Role]*nats.Conn), pace: time.NewTicker(time.Second / time.Duration(perSecond)), used: make(map[string]subject.Parsed)}
+	l := &load{seed: seed, conns: make(map[auditv1.Role]*nats.Conn), pace: time.NewTicker(time.Second / time.Duration(perSecond)), used: make(map[string]subject.Parsed), gaps: make(map[string]*gap)}
 	key, err := access.LoadCredentials(f.path("operator-1.nk"))
 	if err != nil {
 		return nil, err
@@ -85,7 +99,7 @@ func newLoad(ctx context.Context, f *fleet, seed uint64, perSecond int) (*load, 
 }
 
 func (l *load) connect(f *fleet, role auditv1.Role, key *access.Credentials) error {
-	js, err := dial("nats://"+f.doors["callers"].addr(), key.CallerOptions()...)
+	js, err := dial("nats://"+f.doors[Callers].addr(), key.CallerOptions()...)
 	if err == nil {
 		l.conns[role] = js.Conn()
 	}
@@ -190,11 +204,10 @@ func (l *load) note(c *Command, reply *eventv1.CommandReply, err error) {
 	if len(reply.GetEventIds()) == 0 {
 		return
 	}
+	l.done++
 	now := time.Now()
-	if l.done++; l.done > 1 {
-		l.longest = max(l.longest, now.Sub(l.last))
-	}
-	l.last = now
+	l.carried(now, "")
+	l.carried(now, strings.Split(c.Subject, ".")[2])
 	made := c.Makes[0]
 	if e, err := subject.ParseEvent("tongan.evt." + made.Key + "." + subject.Kebab(made.Types[0])); err == nil {
 		l.used[e.Service] = e

@@ -21,11 +21,11 @@ const (
 	Pause Kind = "pause"
 	// Overlap pauses a process, starts a second copy of it, lets both run for For, and kills one of them.
 	Overlap Kind = "overlap"
-	// Cut resets all connections of a process.
+	// Cut resets all connections of a service or of the callers to the bus, or those to the engine.
 	Cut Kind = "cut"
-	// Slow delays everything that a process sends and receives, for For.
+	// Slow delays everything on these connections, for For.
 	Slow Kind = "slow"
-	// HalfOpen lets nothing through for For, while connections stay open; then it resets them.
+	// HalfOpen lets nothing through for For, while they stay open; then it resets them.
 	HalfOpen Kind = "half-open"
 	// Poison puts messages into a service's stream that cannot be read, one of them among the events of an aggregate in use.
 	Poison Kind = "poison"
@@ -39,6 +39,8 @@ const (
 const (
 	// Engine is the ClickHouse engine.
 	Engine = "engine"
+	// Callers are those who send commands.
+	Callers = "callers"
 	// Bus is every node of the bus at once.
 	Bus = "bus"
 	// Leader is the node that leads most streams at the moment of the fault.
@@ -102,7 +104,10 @@ func Plan(c PlanConfig) []Fault {
 	}
 	for _, t := range services() {
 		kills = append(kills, Fault{Kind: Overlap, Target: t})
-		others = append(others, Fault{Kind: Cut, Target: t}, Fault{Kind: Slow, Target: t}, Fault{Kind: HalfOpen, Target: t}, Fault{Kind: Step, Target: t})
+		others = append(others, Fault{Kind: Step, Target: t})
+	}
+	for _, t := range append(services(), Engine, Callers) {
+		others = append(others, Fault{Kind: Cut, Target: t}, Fault{Kind: Slow, Target: t}, Fault{Kind: HalfOpen, Target: t})
 	}
 	for _, t := range subject.Services() {
 		others = append(others, Fault{Kind: Poison, Target: t})

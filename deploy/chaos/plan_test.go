@@ -24,7 +24,7 @@ func TestASeedGivesOnePlan(t *testing.T) {
 func TestAPlanSparesNobody(t *testing.T) {
 	t.Parallel()
 	kills, done := make(map[string]int), make(map[Kind]map[string]int)
-	for _, f := range Plan(PlanConfig{Seed: 7, Kills: 140, Nodes: 3}) {
+	for _, f := range Plan(PlanConfig{Seed: 7, Kills: 160, Nodes: 3}) {
 		if f.Kind == Kill || f.Kind == Overlap {
 			kills[f.Target]++
 		}
@@ -38,10 +38,10 @@ func TestAPlanSparesNobody(t *testing.T) {
 		all += n
 	}
 	targets := append(services(), Engine, Bus, Leader, Node(1), Node(2), Node(3))
-	if slices.Sort(targets); all != 140 || !slices.Equal(slices.Sorted(maps.Keys(kills)), targets) {
+	if slices.Sort(targets); all != 160 || !slices.Equal(slices.Sorted(maps.Keys(kills)), targets) {
 		t.Errorf("%d kills, %v", all, kills)
 	}
-	for kind, n := range map[Kind]int{Kill: 12, Pause: 12, Overlap: 6, Cut: 6, Slow: 6, HalfOpen: 6, Step: 6, Poison: 4, Partition: 3} {
+	for kind, n := range map[Kind]int{Kill: 12, Pause: 12, Overlap: 6, Cut: 8, Slow: 8, HalfOpen: 8, Step: 6, Poison: 4, Partition: 3} {
 		if len(done[kind]) != n {
 			t.Errorf("%s is done to %v", kind, done[kind])
 		}

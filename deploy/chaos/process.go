@@ -117,15 +117,15 @@ type child struct{ cmd *exec.Cmd }
 func (c child) pid() int { return c.cmd.Process.Pid }
 func (c child) wait()    { _ = c.cmd.Wait() }
 
-// program returns how to start a program whose words go to a file. It ends with this process.
+// program returns how to start a program whose words go to a file. It is killed when ctx ends.
 func program(path, log string, env []string, args ...string) func(context.Context) (running, error) {
-	return func(context.Context) (running, error) {
+	return func(ctx context.Context) (running, error) {
 		words, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 		if err != nil {
 			return nil, fmt.Errorf("log of %s: %w", path, err)
 		}
 		defer func() { _ = words.Close() }()
-		cmd := exec.Command(path, args...)
+		cmd := exec.CommandContext(ctx, path, args...)
 		cmd.Env = append([]string{"PATH=/usr/bin:/bin", "HOME=/nonexistent"}, env...)
 		cmd.Stdout, cmd.Stderr = words, words
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -96,8 +96,8 @@ func (s *Story) forgotten() {
 	s.add(leader, children, id, "forget", &intakev1.ForgetChild{ChildId: id, Basis: "GUARDIAN_ASKED"}, "ChildForgotten")
 }
 
-func (s *Story) receives(id string) *Command {
-	return s.add(hotline, contacts, id, "receive", &intakev1.ReceiveHotlineContact{
+func (s *Story) receives(id string) {
+	s.add(hotline, contacts, id, "receive", &intakev1.ReceiveHotlineContact{
 		ContactId: id, Channel: intakev1.HotlineChannel_HOTLINE_CHANNEL_PHONE, ContactType: intakev1.ContactType_CONTACT_TYPE_ABOUT_CHILD,
 		Details: &intakev1.ContactDetails{Narrative: "独自在家"},
 	}, "HotlineContactReceived").counts("hotline_contacts", 1)
@@ -140,8 +140,8 @@ func (s *Story) duty() {
 	start := func(shift string, types ...string) *Command {
 		return s.add(hotline, lines, id, "start-shift", &intakev1.StartShift{LineId: id, ShiftId: s.name(shift)}, types...)
 	}
-	end := func(shift string, types ...string) *Command {
-		return s.add(hotline, lines, id, "end-shift", &intakev1.EndShift{LineId: id, ShiftId: s.name(shift)}, types...)
+	end := func(shift string, types ...string) {
+		s.add(hotline, lines, id, "end-shift", &intakev1.EndShift{LineId: id, ShiftId: s.name(shift)}, types...)
 	}
 	start("sh1", "ShiftStarted")
 	start("sh9").refused()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -39,7 +38,7 @@ func (f *fleet) settled(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	nc, err := dial("nats://"+f.doors["callers"].addr(), key.CallerOptions()...)
+	nc, err := dial("nats://"+f.doors[Callers].addr(), key.CallerOptions()...)
 	if err != nil {
 		return err
 	}
@@ -190,10 +189,4 @@ func (f *fleet) figures(ctx context.Context, conn driver.Conn, poison map[string
 		*found = append(*found, Violation{Wrong, "journal", fmt.Sprintf("%d messages could not be read, must be %d", got, want)})
 	}
 	return nil
-}
-
-// logs are the files in which the processes have written.
-func (f *fleet) logs() []string {
-	files, _ := filepath.Glob(f.path("log", "*"))
-	return files
 }
