@@ -14,8 +14,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"tongan.dev/pkg/access"
 	"tongan.dev/pkg/serve"
-	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
 )
 
 // Config says what is to be broken.
@@ -33,6 +33,7 @@ type Config struct {
 type Report struct {
 	Config     Config
 	Took       time.Duration
+	Engine     string // its version
 	Kills      int
 	Faults     map[string]int // by kind and target
 	Alone      map[string]int // by process, how often it ended, or did not start, without having been killed
@@ -60,9 +61,11 @@ func Run(ctx context.Context, cfg Config) (r *Report, err error) {
 	}
 	defer l.close()
 	telling := make(chan struct{})
+	sending, giveUp := context.WithCancel(ctx)
+	defer giveUp()
 	go func() {
 		defer close(telling)
-		l.run(ctx, cfg.AtOnce)
+		l.run(sending, cfg.AtOnce)
 	}()
 	i := &injector{f: f, load: l, counts: make(map[string]int), poison: make(map[string][]uint64)}
 	err = i.run(ctx, Plan(cfg.PlanConfig), cfg.Say)
@@ -70,22 +73,25 @@ func Run(ctx context.Context, cfg Config) (r *Report, err error) {
 		l.more(ctx, 200, time.Minute) // it works again
 	}
 	l.ending.Store(true)
+	time.AfterFunc(time.Minute, giveUp) // what is not answered by then, with everything running, is not known
 	<-telling
 	if err != nil {
 		return nil, err
 	}
+	resting, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
 	r = &Report{Config: cfg, Faults: i.counts, Kills: i.kills, Longest: make(map[string]time.Duration)}
 	for name, g := range l.gaps {
 		r.Longest[name] = g.longest
 	}
-	if err := f.rest(ctx, l, r); err != nil {
+	if err := f.rest(resting, l, r); err != nil {
 		return nil, err
 	}
 	w, found, err := f.look(ctx, i.poison)
 	if err != nil {
 		return nil, err
 	}
-	r.Took = time.Since(begun)
+	r.Took, r.Engine = time.Since(begun), w.Engine
 	r.sum(l, w, i.poison)
 	r.Violations = append(append(r.Violations, found...), Check(w, l.commands())...)
 	return r, nil
@@ -98,7 +104,7 @@ func (f *fleet) rest(ctx context.Context, l *load, r *Report) error {
 		return err
 	}
 	r.Violations = l.repeat(ctx)
-	if err := f.due(ctx, l); err != nil {
+	if err := f.followed(ctx); err != nil {
 		return err
 	}
 	if err := f.settled(ctx); err != nil {
@@ -120,15 +126,26 @@ func (f *fleet) rest(ctx context.Context, l *load, r *Report) error {
 	return nil
 }
 
-// due waits until every call back that was promised for now has had its time.
-func (f *fleet) due(ctx context.Context, l *load) error {
-	var last time.Time
-	for _, c := range l.commands() {
-		if at := dueAt(c); at.After(last) && at.Before(time.Now().Add(time.Minute)) {
-			last = at
-		}
+// followed waits until what follows from events has followed, at the latest of all what was promised for the next seconds. What has not by
+// the time it gives up will be found.
+func (f *fleet) followed(ctx context.Context) error {
+	js, err := f.connect(access.Inspector)
+	if err != nil {
+		return err
 	}
-	return eventually(ctx, "all deadlines have passed", func() bool { return time.Now().After(last.Add(2 * time.Second)) })
+	defer js.Conn().Close()
+	_ = eventually(ctx, "all has followed", func() bool {
+		w := World{Now: time.Now().Add(time.Minute)}
+		for service := range folds() {
+			if err := w.read(ctx, js, service); err != nil {
+				return false
+			}
+		}
+		c := newChecker(w)
+		c.consequences(w)
+		return len(c.found) == 0
+	})
+	return nil
 }
 
 // sum counts.
@@ -165,7 +182,7 @@ func (r *Report) Count(class Class) int {
 
 // Write writes the report.
 func (r *Report) Write(w io.Writer) {
-	fmt.Fprintf(w, "seed %d, %d nodes, tongan %s, nats-server %s, %s, in %s\n", r.Config.Seed, max(r.Config.Nodes, 1), serve.Version, server.VERSION, runtime.Version(), r.Took.Round(time.Second))
+	fmt.Fprintf(w, "seed %d, %d nodes, tongan %s, nats-server %s, ClickHouse %s, %s, in %s\n", r.Config.Seed, max(r.Config.Nodes, 1), serve.Version, server.VERSION, r.Engine, runtime.Version(), r.Took.Round(time.Second))
 	fmt.Fprintf(w, "kills    %d\n", r.Kills)
 	byKind := make(map[string][]string)
 	for _, k := range slices.Sorted(maps.Keys(r.Faults)) {
@@ -194,12 +211,4 @@ func (r *Report) Write(w io.Writer) {
 		}
 		fmt.Fprintf(w, "  %s\n", v)
 	}
-}
-
-// dueAt is by when a call back is promised that a command is about; zero for any other command.
-func dueAt(c *Command) time.Time {
-	if p, ok := c.Body.(*intakev1.PromiseCallBack); ok {
-		return p.GetDueAt().AsTime()
-	}
-	return time.Time{}
 }

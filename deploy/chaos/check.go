@@ -57,6 +57,8 @@ type World struct {
 	// Missing are sequences that a stream does not hold, as stream/sequence.
 	Missing []string
 	Tallies map[Tally]int64
+	// Engine is the engine's version.
+	Engine string
 	// Now is when it was looked at.
 	Now time.Time
 }
@@ -78,18 +80,7 @@ func (c *checker) wrong(class Class, about, format string, args ...any) {
 // Check compares what there is with the commands that were sent: their events, once and in one piece, what follows from these by itself, nothing
 // else; and the figures with what the commands that took effect count for.
 func Check(w World, commands []*Command) []Violation {
-	c := &checker{of: make(map[string][]Stored), want: make(map[Tally]int64)}
-	for _, m := range w.Missing {
-		c.wrong(Lost, m, "the stream does not hold it")
-	}
-	ids := make(map[string]Stored)
-	for _, e := range w.Events {
-		if before, twice := ids[e.ID]; twice {
-			c.wrong(Double, e.place(), "its id is that of %s", before.place())
-		}
-		ids[e.ID] = e
-		c.of[e.Key+"/"+e.Command] = append(c.of[e.Key+"/"+e.Command], e)
-	}
+	c := newChecker(w)
 	for _, command := range commands {
 		c.command(command)
 	}
@@ -111,6 +102,23 @@ func Check(w World, commands []*Command) []Violation {
 	}
 	slices.SortFunc(c.found, func(a, b Violation) int { return strings.Compare(a.String(), b.String()) })
 	return c.found
+}
+
+// newChecker checks each event by itself.
+func newChecker(w World) *checker {
+	c := &checker{of: make(map[string][]Stored), want: make(map[Tally]int64)}
+	for _, m := range w.Missing {
+		c.wrong(Lost, m, "the stream does not hold it")
+	}
+	ids := make(map[string]Stored)
+	for _, e := range w.Events {
+		if before, twice := ids[e.ID]; twice {
+			c.wrong(Double, e.place(), "its id is that of %s", before.place())
+		}
+		ids[e.ID] = e
+		c.of[e.Key+"/"+e.Command] = append(c.of[e.Key+"/"+e.Command], e)
+	}
+	return c
 }
 
 // take takes the events of a command at an aggregate: each is somebody's once.

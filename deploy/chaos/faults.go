@@ -132,13 +132,15 @@ func (i *injector) overlap(ctx context.Context, fault Fault) {
 	wait(ctx, fault.For)
 	ended := make(chan struct{})
 	go func() { second.wait(); close(ended) }()
+	kills := 1
 	if fault.Way == 0 { // the second is left; the first comes back beside it
 		p.kill(ctx, fault.For)
+		kills++
 		wait(ctx, fault.For)
 	}
 	_ = syscall.Kill(second.pid(), syscall.SIGKILL)
 	<-ended
-	i.count(fault, fault.Target, 1)
+	i.count(fault, fault.Target, kills)
 }
 
 // leader returns the node that leads most streams of services; the first where nobody knows.

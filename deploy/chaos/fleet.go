@@ -185,7 +185,7 @@ func (f *fleet) healthy(ctx context.Context) error {
 	defer js.Conn().Close()
 	for _, name := range services() {
 		if err := eventually(ctx, name+" answers", func() bool {
-			_, err := js.Conn().RequestWithContext(ctx, subject.Health(name), nil)
+			_, err := js.Conn().Request(subject.Health(name), nil, time.Second)
 			return err == nil
 		}); err != nil {
 			return err

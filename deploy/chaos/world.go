@@ -85,7 +85,10 @@ func (f *fleet) look(ctx context.Context, poison map[string][]uint64) (World, []
 	defer func() { _ = conn.Close() }()
 	var found []Violation
 	for service, fold := range folds() {
-		v, err := f.stream(ctx, js, service, fold, poison[subject.Stream(service)], &w)
+		v, err := verify(ctx, js, service, fold, poison[subject.Stream(service)])
+		if err == nil {
+			err = w.read(ctx, js, service)
+		}
 		if err != nil {
 			return w, nil, err
 		}
@@ -123,8 +126,8 @@ func (f *fleet) tables() (driver.Conn, error) {
 	return conn, nil
 }
 
-// stream reads a stream into the world, and has it verified.
-func (f *fleet) stream(ctx context.Context, js jetstream.JetStream, service string, fold eventlog.Folds, poison []uint64, w *World) ([]Violation, error) {
+// verify has a stream verified; poison is what must be unreadable.
+func verify(ctx context.Context, js jetstream.JetStream, service string, fold eventlog.Folds, poison []uint64) ([]Violation, error) {
 	stream := subject.Stream(service)
 	verified, err := eventlog.Verify(ctx, js, service, fold)
 	if err != nil {
@@ -138,7 +141,17 @@ func (f *fleet) stream(ctx context.Context, js jetstream.JetStream, service stri
 			}
 		}
 	}
-	err = eventlog.Scan(ctx, js, stream, 1, verified.To, func(sequence uint64, m *jetstream.RawStreamMsg) error {
+	return found, nil
+}
+
+// read reads a whole stream.
+func (w *World) read(ctx context.Context, js jetstream.JetStream, service string) error {
+	stream := subject.Stream(service)
+	end, err := eventlog.LastSequence(ctx, js, stream, subject.Events(service))
+	if err != nil {
+		return fmt.Errorf("end of %s: %w", stream, err)
+	}
+	err = eventlog.Scan(ctx, js, stream, 1, end, func(sequence uint64, m *jetstream.RawStreamMsg) error {
 		if m == nil {
 			w.Missing = append(w.Missing, fmt.Sprintf("%s/%d", stream, sequence))
 			return nil
@@ -154,9 +167,9 @@ func (f *fleet) stream(ctx context.Context, js jetstream.JetStream, service stri
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", stream, err)
+		return fmt.Errorf("read %s: %w", stream, err)
 	}
-	return found, nil
+	return nil
 }
 
 // figures reads what the view tallies says, and how many messages the projector could not read.
@@ -182,7 +195,7 @@ func (f *fleet) figures(ctx context.Context, conn driver.Conn, poison map[string
 		want += uint64(len(poison[subject.Stream(s)]))
 	}
 	var got uint64
-	if err := conn.QueryRow(ctx, "SELECT count() FROM tongan_g1.journal FINAL WHERE kind = 'poison'").Scan(&got); err != nil {
+	if err := conn.QueryRow(ctx, "SELECT count(), version() FROM tongan_g1.journal FINAL WHERE kind = 'poison'").Scan(&got, &w.Engine); err != nil {
 		return fmt.Errorf("read journal: %w", err)
 	}
 	if got != want {
