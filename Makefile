@@ -94,6 +94,11 @@ tidy-check:
 kill: build $(BIN)/gotestsum ## Kill the standalone at 30 moments of the scenario; the figures must stand.
 	@TONGAN_KILLS=30 go test -count=1 -timeout 30m -v -run TestKilledInTheMiddle ./deploy/tongan
 
+# SEED gives the plan; without one it is another each time. NODES=3 runs three nodes of the bus, LEADERS=1 kills nothing but their leader.
+.PHONY: chaos
+chaos: $(ENGINE) ## Kill, pause, cut off and poison real processes KILLS times (1000), and check every command.
+	@go run ./deploy/chaos/cmd/chaos --kills $(or $(KILLS),1000) --nodes $(or $(NODES),1) $(if $(SEED),--seed $(SEED)) $(if $(LEADERS),--leaders)
+
 .PHONY: bench
 bench: $(ENGINE) ## Run the benchmarks.
 	@go test -run '^$$' -bench . work

@@ -73,6 +73,7 @@ func Follow(ctx context.Context, js jetstream.JetStream, issuer string, log *slo
 func (r *Registry) open(ctx context.Context, js jetstream.JetStream) (messages jetstream.MessagesContext, pending uint64, err error) {
 	c, err := js.OrderedConsumer(ctx, subject.Stream(subject.Audit), jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{subject.AllCallers()}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.last + 1,
+		MaxResetAttempts: 1, // more of them take 20 seconds each while nobody leads; openAgain is quicker
 	})
 	if err == nil {
 		messages, err = c.Messages(jetstream.PullHeartbeat(heartbeat))

@@ -227,6 +227,12 @@ func (d Decider[S]) Begin() func(Event) error {
 // errPanics stands for an event on which folding panics.
 var errPanics = errors.New("folding it panics")
 
+// Carried reports whether a command with this id has led to events of the aggregate.
+func (f Folded[S]) Carried(commandID string) bool {
+	_, seen := f.receipts[commandID]
+	return seen
+}
+
 // perEvent is about what an event takes in memory beside its own bytes: a receipt and its place in a map.
 const perEvent = 128
 

@@ -59,11 +59,11 @@ func (c *caseLog) endpoints(rt *serve.Runtime, box *seal.Box) []serve.Endpoint {
 }
 
 // handOver gives cases to another worker, all or none: it is refused as long as one of them cannot be. Each case is an aggregate of its own, so
-// a process that ends in between leaves some of them handed over; the same command again finishes.
+// a process that ends in between leaves some of them handed over; the same command again finishes, whoever owns by then those that it gave over.
 func (c *caseLog) handOver(ctx context.Context, cmd decider.Command, h *intakev1.HandOverCases) (*eventv1.CommandReply, error) {
 	for i, id := range h.GetCaseIds() {
 		f, err := decider.Load(ctx, c.Log, c.Decider, id)
-		if err == nil {
+		if err == nil && !f.Carried(cmd.ID) {
 			err = errors.Join(cmd.Covers(f.AdmCode), f.State.CheckHandOver(h.GetFromWorkerId(), h.GetWorkerId()))
 		}
 		if refused, is := errors.AsType[*decider.Refusal](err); is {

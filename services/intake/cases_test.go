@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -156,9 +157,15 @@ func TestCasesAreHandedOverTogether(t *testing.T) {
 	if n := c.Events(t, subject.Intake); n != 6 || !first.GetHappened() || !proto.Equal(first, again) {
 		t.Errorf("%d events are stored, answered with %v and then %v", n, first, again)
 	}
+	on := &intakev1.HandOverCases{Provenance: provenance("k3"), FromWorkerId: "w6", WorkerId: "w8", CaseIds: []string{"c1", "c2"}}
+	given := c.Send(t, caseCommand+"hand-over", on)
+	c.Send(t, caseCommand+"hand-over", &intakev1.HandOverCases{Provenance: provenance("k4"), FromWorkerId: "w8", WorkerId: "w9", CaseIds: []string{"c1"}})
+	if late := c.Send(t, caseCommand+"hand-over", on); !late.GetAgain() || !slices.Equal(late.GetEventIds(), given.GetEventIds()) || c.Events(t, subject.Intake) != 9 {
+		t.Errorf("sent again when somebody else owns one, it is answered with %v", late)
+	}
 	elsewhere := c.As(t, access.Caller{ID: "w1", Role: auditv1.Role_ROLE_CHILD_SUPERVISOR, Org: natstest.Org, AdmCode: "440704"})
 	sends(t, elsewhere, caseCommand+"hand-over", &intakev1.HandOverCases{
-		Provenance: provenance("k2"), FromWorkerId: "w6", WorkerId: "w8", CaseIds: []string{"c1"},
+		Provenance: provenance("k2"), FromWorkerId: "w9", WorkerId: "w8", CaseIds: []string{"c1"},
 	}).Refused(t, "403", "caller")
 }
 
