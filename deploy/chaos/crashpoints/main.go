@@ -7,6 +7,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -19,8 +20,8 @@ import (
 
 func main() {
 	chengine.ChildMain()
-	only := flag.String("only", "", "only operations whose name begins so")
-	most := flag.Int("most", 24, "crash points of each operation, process and moment, at most; spread evenly over its calls")
+	only := flag.String("only", "", "only those whose operation, process and moment begin so, for example \"insert engine before\"")
+	most := flag.Int("most", math.MaxInt, "crash points of each operation, process and moment, at most; spread evenly over its calls")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx, *only, *most)
@@ -68,10 +69,10 @@ func run(ctx context.Context, only string, most int) (err error) {
 	}
 	r := &report{w: os.Stdout}
 	for _, p := range plans {
-		if !strings.HasPrefix(p.name, only) {
-			continue
-		}
 		for _, at := range []moment{before, after} {
+			if !strings.HasPrefix(fmt.Sprintf("%s %s %s", p.name, p.victim, at), only) {
+				continue
+			}
 			s, err := d.series(ctx, p, at, most, &r.runs)
 			if err != nil {
 				return fmt.Errorf("%s, %s killed: %w (logs are in %s)", p.name, p.victim, err, dir)
@@ -119,7 +120,7 @@ func (d *deployment) series(ctx context.Context, p plan, at moment, most int, ru
 		left = append(left, undone{op, n})
 		if n == 0 { // nobody was killed
 			s.calls = calls.n
-			step = (s.calls + most - 1) / most
+			step = max(1, s.calls/most)
 			s.note(0, wrong)
 			fmt.Fprintf(os.Stderr, "%s %s %s: %d calls %v\n", p.name, p.victim, at, calls.n, calls.names)
 			continue
@@ -133,7 +134,7 @@ func (d *deployment) series(ctx context.Context, p plan, at moment, most int, ru
 		if s.note(n, wrong) {
 			s.exact++
 		}
-		if s.points >= 2*most {
+		if s.points == 2*s.calls || s.points == most {
 			break
 		}
 	}

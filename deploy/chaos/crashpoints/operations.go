@@ -99,14 +99,19 @@ func (i insertion) run(ctx context.Context, d *deployment) {
 
 // erasure is a child that is forgotten: its key and its entry in the index are destroyed, and then it is said so.
 type erasure struct {
-	child  string
-	number string
-	sealed *eventv1.Sealed
-	key    string // its bytes, wrapped
+	child   string
+	number  string
+	command *intakev1.ForgetChild
+	sealed  *eventv1.Sealed
+	key     string // its bytes, wrapped
 }
 
 func newErasure(run int) *erasure {
-	return &erasure{child: fmt.Sprintf("ch%d", run), number: identityNumber(run)}
+	id := fmt.Sprintf("ch%d", run)
+	return &erasure{
+		child: id, number: identityNumber(run),
+		command: &intakev1.ForgetChild{Provenance: rig.Provenance("forget-" + id), ChildId: id, Basis: "RETENTION_ENDED"},
+	}
 }
 
 // identityNumber is a sound identity number (GB 11643-1999) of nobody.
@@ -192,14 +197,10 @@ func (e *erasure) opens(ctx context.Context, d *deployment) error {
 	return d.box.Open(ctx, "intake.child."+e.child, "details", e.sealed, &intakev1.ChildDetails{})
 }
 
-func (e *erasure) command() *intakev1.ForgetChild {
-	return &intakev1.ForgetChild{Provenance: rig.Provenance("forget-" + e.child), ChildId: e.child, Basis: "RETENTION_ENDED"}
-}
-
 func (e *erasure) run(ctx context.Context, d *deployment) {
 	d.model.sent(e.fact("ChildForgotten"))
 	d.model.sent(e.fact("ChildKeyDestroyed"))
-	if rig.Send(ctx, d.leader, forget, e.command()) != nil {
+	if rig.Send(ctx, d.leader, forget, e.command) != nil {
 		return
 	}
 	d.model.answered(e.fact("ChildForgotten"))
@@ -222,7 +223,7 @@ func (e *erasure) confirmed(ctx context.Context, d *deployment) error {
 const redeliveredWithin = 90 * time.Second
 
 func (e *erasure) again(ctx context.Context, d *deployment) error {
-	if err := rig.Insist(ctx, d.leader, forget, e.command()); err != nil {
+	if err := rig.Insist(ctx, d.leader, forget, e.command); err != nil {
 		return err
 	}
 	d.model.answered(e.fact("ChildForgotten"))
