@@ -76,8 +76,11 @@ func stallOf(nc *nats.Conn) *stall {
 	return stalls.of[nc]
 }
 
-// Publish stores a message that is no event of a [Log], and lets Stalled know how that ended.
+// Publish stores a message that is no event of a [Log], and lets Stalled know how that ended. Where the connection is cut meanwhile it returns
+// context.Canceled: whether it is stored is not known.
 func Publish(ctx context.Context, js jetstream.JetStream, m *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	ctx, end := untilCut(ctx, js.Conn())
+	defer end()
 	ended := stallOf(js.Conn()).begin()
 	ack, err := js.PublishMsg(ctx, m, opts...)
 	ended(err)

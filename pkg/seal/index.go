@@ -5,14 +5,16 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/subject"
@@ -112,23 +114,66 @@ func (x *Index) remove(ctx context.Context) func(*jetstream.RawStreamMsg) error 
 	}
 }
 
+// eachWithin bounds one search.
+const eachWithin = 5 * time.Second
+
+// each shows the entries under a filter. An answer that is cut short is an error: who takes it for the end of one leaves entries behind.
 func (x *Index) each(ctx context.Context, filter string, see func(*jetstream.RawStreamMsg) error) error {
-	msgs, err := jetstreamext.GetLastMsgsFor(ctx, x.box.js, subject.StreamIndex, []string{filter})
+	entries, err := x.search(ctx, filter)
 	if err != nil {
 		return fmt.Errorf("index %s: %w: %w", x.name, eventlog.ErrUnavailable, err)
 	}
-	for m, err := range msgs {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("index %s: %w: %w", x.name, eventlog.ErrUnavailable, err)
-		}
-		if err := see(m); err != nil {
+	for _, e := range entries {
+		if err := see(e); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Status of an answer that is no entry.
+const (
+	statusEnd  = "204"
+	statusNone = "404"
+)
+
+// search asks for the last messages under a filter: one answer for each, and one that says that this was all.
+func (x *Index) search(ctx context.Context, filter string) ([]*jetstream.RawStreamMsg, error) {
+	ctx, cancel := context.WithTimeout(ctx, eachWithin)
+	defer cancel()
+	request, err := json.Marshal(map[string][]string{"multi_last": {filter}})
+	if err != nil {
+		return nil, err
+	}
+	nc := x.box.js.Conn()
+	inbox := nc.NewRespInbox()
+	answers, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = answers.Unsubscribe() }()
+	if err := nc.PublishRequest(subject.API("DIRECT.GET", subject.StreamIndex), inbox, request); err != nil {
+		return nil, err
+	}
+	var entries []*jetstream.RawStreamMsg
+	for {
+		m, err := answers.NextMsgWithContext(ctx)
+		if err != nil {
+			return nil, err
+		}
+		switch status := m.Header.Get("Status"); status {
+		case "":
+		case statusEnd, statusNone:
+			return entries, nil
+		default:
+			return nil, fmt.Errorf("%s %s", status, m.Header.Get("Description"))
+		}
+		sequence, err := strconv.ParseUint(m.Header.Get(jetstream.SequenceHeader), 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("sequence of an entry: %w", err)
+		}
+		entries = append(entries, &jetstream.RawStreamMsg{Subject: m.Header.Get(jetstream.SubjectHeader), Sequence: sequence})
+	}
 }
 
 // hash is the keyed hash of a value as it stands in subjects.

@@ -2,16 +2,20 @@ package seal_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"tongan.dev/pkg/bus"
+	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/natstest"
 	"tongan.dev/pkg/seal"
 	"tongan.dev/pkg/subject"
@@ -147,4 +151,22 @@ func inBlocks(t *testing.T, dir, stream, text string) (n int) {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// A bus that goes away in the middle answers nothing, and that is not the answer that there is nothing: what is to be forgotten is still there.
+func TestABusThatDoesNotAnswerIsNoEmptyIndex(t *testing.T) {
+	t.Parallel()
+	s := natstest.Run(t)
+	js := natstest.Connect(t, s.ClientURL())
+	natstest.Migrate(t, js, 1)
+	x := newIndex(t, newBox(t, js, 1), "identity")
+	if _, err := x.Enter(t.Context(), "one", "c1"); err != nil {
+		t.Fatal(err)
+	}
+	s.Shutdown()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := x.Forget(ctx, "c1"); !errors.Is(err, eventlog.ErrUnavailable) {
+		t.Errorf("it is forgotten: %v", err)
+	}
 }
