@@ -81,7 +81,7 @@ func Start(cfg Config) (*server.Server, error) {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
 	if cfg.Cluster == "" { // of several, the others go on
-		go heal(s, cfg.Dir, cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)))
+		go heal(s, *s.JetStreamConfig(), cfg.Dir, cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)))
 	}
 	return s, nil
 }

@@ -22,8 +22,7 @@ const (
 // heal looks after a server's storage until the server ends. A stream that could not be written once, as when the disk is full, takes
 // nothing more, however much room there is afterwards, and says nothing to those who publish. So the storage is started again as soon as there
 // is room: within the server, which cuts no connection.
-func heal(s *server.Server, dir string, log *slog.Logger) {
-	cfg := *s.JetStreamConfig()
+func heal(s *server.Server, cfg server.JetStreamConfig, dir string, log *slog.Logger) {
 	cfg.StoreDir = dir // the server names its own folder in it, and will again
 	ended := make(chan struct{})
 	go func() {

@@ -21,9 +21,12 @@ const (
 	keptDir    = "kept"
 )
 
-// guarded calls start, and puts back the streams that it removes.
+// guarded calls start, and puts back the streams that it removes. What was to be removed for good before, is.
 func guarded(dir string, start func() error, stop func()) error {
 	if err := putBack(dir); err != nil { // of a start that was cut short
+		return err
+	}
+	if _, err := Scrub(dir); err != nil {
 		return err
 	}
 	if err := keep(dir); err != nil {
