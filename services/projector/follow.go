@@ -24,6 +24,7 @@ const (
 	heartbeat = 2 * time.Second        // how often the server says that nothing came
 	minPause  = 50 * time.Millisecond  // before the first try after an error; it doubles
 	maxPause  = 5 * time.Second
+	bearable  = 2 * time.Second        // how long nothing but errors may come before it is said that a stream stands still
 	readAhead = 1000 // messages asked for ahead; a limit in bytes beside it makes the client overflow
 )
 
@@ -42,7 +43,7 @@ type follower struct {
 
 // run copies until ctx ends or an error is fatal. Whatever else goes wrong, it begins again after the watermark.
 func (f *follower) run(ctx context.Context) error {
-	pause := minPause
+	pause, since := minPause, time.Time{}
 	for {
 		f.progress = false
 		err := f.follow(ctx)
@@ -57,8 +58,11 @@ func (f *follower) run(ctx context.Context) error {
 			<-ctx.Done()
 			return nil
 		}
-		if f.progress {
-			pause = minPause
+		if f.progress || since.IsZero() {
+			pause, since = minPause, time.Now()
+		}
+		if time.Since(since) > bearable {
+			f.cfg.Still(f.stream, true)
 		}
 		f.log.Warn("projection pauses", "pause", pause, "error", err)
 		select {
@@ -101,6 +105,7 @@ func (f *follower) follow(ctx context.Context) error {
 			return err
 		}
 		f.progress = true
+		f.cfg.Still(f.stream, false)
 		if b.stop != nil {
 			return b.stop
 		}

@@ -8,14 +8,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"tongan.dev/deploy/chaos/internal/model"
 	"tongan.dev/deploy/chaos/internal/rig"
 	"tongan.dev/pkg/access"
+	"tongan.dev/pkg/bus"
 	"tongan.dev/pkg/seal"
 	"tongan.dev/pkg/subject"
 	auditv1 "tongan.dev/proto/gen/tongan/audit/v1"
@@ -25,13 +26,10 @@ import (
 // maxBytes is what the streams may hold; they hold little.
 const maxBytes = 1 << 30
 
-// settleWithin bounds how long the tables may take to follow the streams.
-const settleWithin = 30 * time.Second
-
 // deployment is what is killed, and what looks at it.
 type deployment struct {
 	*rig.Rig
-	model             *model
+	model             *model.Model
 	worker, leader    *nats.Conn
 	inspector, intake jetstream.JetStream
 	tables            driver.Conn
@@ -43,7 +41,7 @@ func deploy(ctx context.Context, dir string) (*deployment, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &deployment{Rig: r, model: newModel()}
+	d := &deployment{Rig: r, model: model.New()}
 	for user, to := range map[string]*jetstream.JetStream{access.Inspector: &d.inspector, subject.Intake: &d.intake} {
 		if *to, err = r.As(user); err != nil {
 			return nil, errors.Join(err, r.Stop())
@@ -75,7 +73,7 @@ func (d *deployment) end() error {
 type victim string
 
 const (
-	bus    victim = "bus"
+	server victim = "bus"
 	engine victim = "engine"
 	writer victim = projector.Name
 	eraser victim = subject.Intake
@@ -84,7 +82,7 @@ const (
 // pid is its process.
 func (d *deployment) pid(v victim) int {
 	switch v {
-	case bus:
+	case server:
 		return d.Bus.Pid()
 	case engine:
 		return d.Engine.Pid()
@@ -105,8 +103,12 @@ func (d *deployment) folder(v victim) string {
 func (d *deployment) restart(ctx context.Context, v victim) error {
 	var err error
 	switch v {
-	case bus:
-		if err = d.Bus.Restart(); err == nil {
+	case server:
+		<-d.Bus.Ended()
+		if _, err = bus.Scrub(d.BusDir()); err == nil { // as who runs it in earnest does, see bus.Supervised
+			err = d.Bus.Restart()
+		}
+		if err == nil {
 			err = d.AwaitBus(ctx)
 		}
 	case engine:
@@ -122,11 +124,11 @@ func (d *deployment) restart(ctx context.Context, v victim) error {
 
 // check compares everything with the model.
 func (d *deployment) check(ctx context.Context) ([]string, error) {
-	wrong, err := d.model.streams(ctx, d.inspector)
+	wrong, err := d.model.Streams(ctx, d.inspector)
 	if err != nil {
 		return nil, err
 	}
-	more, err := d.model.tables(ctx, d.inspector, d.tables)
+	more, err := d.model.Tables(ctx, d.inspector, d.tables)
 	return append(wrong, more...), err
 }
 

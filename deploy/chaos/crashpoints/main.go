@@ -47,11 +47,11 @@ const (
 )
 
 var plans = []plan{
-	{"append", bus, files, func(run int) operation { return newVisits(run, 1) }},
-	{"batch", bus, files, func(run int) operation { return newVisits(run, batchOf) }},
+	{"append", server, files, func(run int) operation { return newVisits(run, 1) }},
+	{"batch", server, files, func(run int) operation { return newVisits(run, batchOf) }},
 	{"insert", engine, files, func(run int) operation { return insertion{newVisits(run, visitsOf)} }},
 	{"insert", writer, network, func(run int) operation { return insertion{newVisits(run, visitsOf)} }},
-	{"erasure", bus, files, func(run int) operation { return newErasure(run) }},
+	{"erasure", server, files, func(run int) operation { return newErasure(run) }},
 	{"erasure", eraser, network, func(run int) operation { return newErasure(run) }},
 }
 
@@ -196,7 +196,7 @@ func (d *deployment) point(ctx context.Context, p plan, at moment, n int, op ope
 		if err := d.restart(ctx, p.victim); err != nil {
 			return "", nil, nil, fmt.Errorf("start again: %w", err)
 		}
-		if wrong, err = d.model.streams(ctx, d.inspector); err != nil {
+		if wrong, err = d.model.Streams(ctx, d.inspector); err != nil {
 			return "", nil, nil, fmt.Errorf("look: %w", err)
 		}
 	}

@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"tongan.dev/deploy/chaos/internal/model"
 	"tongan.dev/deploy/chaos/internal/rig"
 	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/seal"
@@ -60,10 +60,10 @@ func (v visits) prepare(context.Context, *deployment) error { return nil }
 func (v visits) run(ctx context.Context, d *deployment) {
 	var wg sync.WaitGroup
 	for _, c := range v {
-		d.model.sent(visitFact(c.GetVisitId()))
+		d.model.Sent(model.VisitFact(c.GetVisitId()))
 		wg.Go(func() {
 			if rig.Send(ctx, d.worker, visit, c) == nil {
-				d.model.visited(c.GetVisitId())
+				d.model.Visited(c.GetVisitId())
 			}
 		})
 	}
@@ -72,12 +72,12 @@ func (v visits) run(ctx context.Context, d *deployment) {
 
 func (v visits) again(ctx context.Context, d *deployment) error {
 	for _, c := range v {
-		answered := d.model.knows(visitFact(c.GetVisitId()))
+		answered := d.model.Knows(model.VisitFact(c.GetVisitId()))
 		if err := rig.Insist(ctx, d.worker, visit, c); err != nil {
 			return err
 		}
 		if !answered {
-			d.model.visited(c.GetVisitId())
+			d.model.Visited(c.GetVisitId())
 		}
 	}
 	return nil
@@ -134,7 +134,7 @@ func (e *erasure) prepare(ctx context.Context, d *deployment) error {
 	if err != nil {
 		return err
 	}
-	d.model.answered(e.fact("ChildRegistered"))
+	d.model.Answered(e.fact("ChildRegistered"))
 	if err := e.look(ctx, d); err != nil {
 		return err
 	}
@@ -180,17 +180,15 @@ func (e *erasure) look(ctx context.Context, d *deployment) error {
 
 // indexed reports whether the index knows the child.
 func (e *erasure) indexed(ctx context.Context, d *deployment) (bool, error) {
-	msgs, err := jetstreamext.GetLastMsgsFor(ctx, d.intake, subject.StreamIndex, []string{subject.Index("identity", "*", e.child)})
+	s, err := d.intake.Stream(ctx, subject.StreamIndex)
 	if err != nil {
 		return false, err
 	}
-	for _, err := range msgs {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			return false, nil
-		}
-		return err == nil, err
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(subject.Index("identity", "*", e.child)))
+	if err != nil {
+		return false, err
 	}
-	return false, nil
+	return len(info.State.Subjects) > 0, nil
 }
 
 func (e *erasure) opens(ctx context.Context, d *deployment) error {
@@ -198,12 +196,12 @@ func (e *erasure) opens(ctx context.Context, d *deployment) error {
 }
 
 func (e *erasure) run(ctx context.Context, d *deployment) {
-	d.model.sent(e.fact("ChildForgotten"))
-	d.model.sent(e.fact("ChildKeyDestroyed"))
+	d.model.Sent(e.fact("ChildForgotten"))
+	d.model.Sent(e.fact("ChildKeyDestroyed"))
 	if rig.Send(ctx, d.leader, forget, e.command) != nil {
 		return
 	}
-	d.model.answered(e.fact("ChildForgotten"))
+	d.model.Answered(e.fact("ChildForgotten"))
 	_ = e.confirmed(ctx, d)
 }
 
@@ -213,7 +211,7 @@ func (e *erasure) confirmed(ctx context.Context, d *deployment) error {
 	return rig.Eventually(ctx, redeliveredWithin, "the key of "+e.child+" is said to be destroyed", func() bool {
 		to, err := eventlog.LastSequence(ctx, d.inspector, subject.Stream(subject.Intake), said)
 		if err == nil && to > 0 {
-			d.model.answered(e.fact("ChildKeyDestroyed"))
+			d.model.Answered(e.fact("ChildKeyDestroyed"))
 		}
 		return err == nil && to > 0
 	})
@@ -226,7 +224,7 @@ func (e *erasure) again(ctx context.Context, d *deployment) error {
 	if err := rig.Insist(ctx, d.leader, forget, e.command); err != nil {
 		return err
 	}
-	d.model.answered(e.fact("ChildForgotten"))
+	d.model.Answered(e.fact("ChildForgotten"))
 	return nil
 }
 

@@ -41,18 +41,23 @@ func (r *Rig) Caller(ctx context.Context, role auditv1.Role) (*nats.Conn, error)
 		return nil, err
 	}
 	defer nc.Close()
+	return Join(ctx, nc, role)
+}
+
+// Join adds a caller of a role, over the connection of an operator, and connects to the same bus as it.
+func Join(ctx context.Context, operator *nats.Conn, role auditv1.Role) (*nats.Conn, error) {
 	key, err := access.NewCredentials()
 	if err != nil {
 		return nil, err
 	}
 	id := strings.ToLower(strings.TrimPrefix(role.String(), "ROLE_"))
-	err = Insist(ctx, nc, subject.Caller.Command("add"), &auditv1.AddCaller{
+	err = Insist(ctx, operator, subject.Caller.Command("add"), &auditv1.AddCaller{
 		Provenance: Provenance("add-" + id), CallerId: id, Nkey: key.Public(), Role: role, OrgId: "bureau",
 	})
 	if err != nil {
 		return nil, err
 	}
-	return r.connect(key.CallerOptions())
+	return connect(operator.ConnectedUrl(), key.CallerOptions())
 }
 
 // Provenance is that of a command of now.

@@ -49,6 +49,8 @@ type Config struct {
 	Services []string
 	// MaxBytes is what all streams together may hold.
 	MaxBytes int64
+	// Supervised has the bus run under `tongan supervise`; otherwise who kills it starts it again.
+	Supervised bool
 }
 
 // Rig is a deployment that runs.
@@ -96,11 +98,20 @@ func root() string {
 func (r *Rig) program(name string) string { return filepath.Join(r.dir, "bin", name) }
 
 func (r *Rig) build(ctx context.Context) error {
-	args := []string{"build", "-o", filepath.Join(r.dir, "bin") + "/", "github.com/nats-io/nats-server/v2", "tongan.dev/deploy/tongan"}
+	packages := []string{"github.com/nats-io/nats-server/v2", "tongan.dev/deploy/tongan"}
 	for _, s := range r.names() {
-		args = append(args, fmt.Sprintf("tongan.dev/services/%s/cmd/%s", s, s))
+		packages = append(packages, fmt.Sprintf("tongan.dev/services/%s/cmd/%s", s, s))
 	}
-	cmd := exec.CommandContext(ctx, "go", args...)
+	return build(ctx, r.dir, packages...)
+}
+
+// Program builds the program tongan into a folder, and returns where it is.
+func Program(ctx context.Context, dir string) (string, error) {
+	return filepath.Join(dir, "bin", "tongan"), build(ctx, dir, "tongan.dev/deploy/tongan")
+}
+
+func build(ctx context.Context, dir string, packages ...string) error {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-o", filepath.Join(dir, "bin") + "/"}, packages...)...)
 	cmd.Dir = root()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w\n%s", err, out)
@@ -146,8 +157,12 @@ func (r *Rig) startBus(ctx context.Context) error {
 		"TONGAN_DISTRICTS=" + strings.Join(districts, ","),
 	}, strings.Fields(public)...)
 	store := []string{"TONGAN_NATS_STORE=" + r.cfg.BusDir, fmt.Sprintf("TONGAN_NATS_MAX_STORE=%d", r.cfg.MaxBytes/8*10)}
-	r.Bus, err = r.process("nats-server", append(store, r.env...), r.program("nats-server"),
-		"-c", filepath.Join(root(), "deploy", "nats", "nats-server.conf"), "-p", strconv.Itoa(ports[0]), "-m", strconv.Itoa(ports[1]))
+	command := []string{r.program("nats-server"),
+		"-c", filepath.Join(root(), "deploy", "nats", "nats-server.conf"), "-p", strconv.Itoa(ports[0]), "-m", strconv.Itoa(ports[1])}
+	if r.cfg.Supervised {
+		command = append([]string{r.program("tongan"), "supervise", "--health", r.Health}, command...)
+	}
+	r.Bus, err = r.process("nats-server", append(store, r.env...), command...)
 	if err != nil {
 		return err
 	}
@@ -252,9 +267,11 @@ func (r *Rig) As(user string) (jetstream.JetStream, error) {
 	return jetstream.New(nc)
 }
 
-func (r *Rig) connect(opts []nats.Option) (*nats.Conn, error) {
+func (r *Rig) connect(opts []nats.Option) (*nats.Conn, error) { return connect(r.url, opts) }
+
+func connect(url string, opts []nats.Option) (*nats.Conn, error) {
 	quiet := nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}) // that it is cut now and then is what it is for
-	return nats.Connect(r.url, append(opts, quiet, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.SyncQueueLen(eventlog.ReadQueue))...)
+	return nats.Connect(url, append(opts, quiet, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.SyncQueueLen(eventlog.ReadQueue))...)
 }
 
 // Box opens what is sealed, over a connection as intake.

@@ -1,4 +1,5 @@
-package main
+// Package model knows what the streams and the tables of a deployment must hold after the commands that were sent to it, and compares.
+package model
 
 import (
 	"context"
@@ -6,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/nats-io/nats.go/jetstream"
@@ -31,25 +33,26 @@ const (
 	done
 )
 
-// model is what the streams must hold, and so the tables: of each fact, such as "VisitRecorded v1", exactly one event, and no other event.
-type model struct {
+// Model is what the streams must hold, and so the tables: of each fact, such as "VisitRecorded v1", exactly one event, and no other event.
+type Model struct {
 	mu    sync.Mutex
 	facts map[string]knowledge
 	// visits is how many phone visits are done: the figure the tallies must give.
 	visits int64
 }
 
-func newModel() *model { return &model{facts: make(map[string]knowledge)} }
+// New returns an empty model.
+func New() *Model { return &Model{facts: make(map[string]knowledge)} }
 
-// sent notes that a command which leads to a fact goes out.
-func (m *model) sent(fact string) {
+// Sent notes that a command which leads to a fact goes out.
+func (m *Model) Sent(fact string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.facts[fact] = max(m.facts[fact], unknown)
 }
 
-// answered notes that it was carried out.
-func (m *model) answered(facts ...string) {
+// Answered notes that it was carried out.
+func (m *Model) Answered(facts ...string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, f := range facts {
@@ -57,29 +60,30 @@ func (m *model) answered(facts ...string) {
 	}
 }
 
-// visited notes that a phone visit was recorded.
-func (m *model) visited(id string) {
-	m.answered(visitFact(id))
+// Visited notes that a phone visit was recorded.
+func (m *Model) Visited(id string) {
+	m.Answered(VisitFact(id))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.visits++
 }
 
-// knows reports whether something is done.
-func (m *model) knows(fact string) bool {
+// Knows reports whether something is done.
+func (m *Model) Knows(fact string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.facts[fact] == done
 }
 
-func visitFact(id string) string { return "VisitRecorded " + id }
+// VisitFact is the fact that a visit was recorded.
+func VisitFact(id string) string { return "VisitRecorded " + id }
 
 // fact names what an event says.
 func fact(e eventlog.Envelope) string {
 	name := string(e.Event.ProtoReflect().Descriptor().Name())
 	switch e := e.Event.(type) {
 	case *outreachv1.VisitRecorded:
-		return visitFact(e.GetVisitId())
+		return VisitFact(e.GetVisitId())
 	case interface{ GetChildId() string }:
 		return name + " " + e.GetChildId()
 	default:
@@ -88,7 +92,7 @@ func fact(e eventlog.Envelope) string {
 }
 
 // compare says how what was found differs from the model.
-func (m *model) compare(found map[string]int) []string {
+func (m *Model) compare(found map[string]int) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var wrong []string
@@ -108,6 +112,9 @@ func (m *model) compare(found map[string]int) []string {
 	return wrong
 }
 
+// settleWithin bounds how long the tables may take to follow the streams.
+const settleWithin = 30 * time.Second
+
 // decided are the streams of events about the work itself; what callers do stands in that of the service audit.
 var decided = []string{subject.Intake, subject.HealthCheck, subject.Outreach, subject.Reporting}
 
@@ -116,8 +123,8 @@ var folds = map[string]eventlog.Folds{
 	subject.Audit: audit.Folds(),
 }
 
-// streams compares the streams with the model, and looks whether they are sound.
-func (m *model) streams(ctx context.Context, js jetstream.JetStream) ([]string, error) {
+// Streams compares the streams with the model, and looks whether they are sound.
+func (m *Model) Streams(ctx context.Context, js jetstream.JetStream) ([]string, error) {
 	var wrong []string
 	for service, f := range folds {
 		v, err := eventlog.Verify(ctx, js, service, f)
@@ -151,8 +158,8 @@ func (m *model) streams(ctx context.Context, js jetstream.JetStream) ([]string, 
 	return append(wrong, m.compare(found)...), nil
 }
 
-// tables compares every table with the streams, and the figure of visits with the model.
-func (m *model) tables(ctx context.Context, js jetstream.JetStream, conn driver.Conn) ([]string, error) {
+// Tables compares every table with the streams, and the figure of visits with the model.
+func (m *Model) Tables(ctx context.Context, js jetstream.JetStream, conn driver.Conn) ([]string, error) {
 	compared, err := projector.Verify(ctx, js, conn, projector.VerifyConfig{Settle: settleWithin})
 	if err != nil {
 		return nil, err
