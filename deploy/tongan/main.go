@@ -31,6 +31,7 @@ type cli struct {
 	Doctor     doctorCmd     `cmd:"" help:"Check the bus and the tables, and say what to do about what is wrong."`
 	Verify     verifyCmd     `cmd:"" help:"Read all events, check them, and compare the tables with them."`
 	Keys       keysCmd       `cmd:"" help:"Keep the keys that personal details are sealed under."`
+	Supervise  superviseCmd  `cmd:"" help:"Run a nats-server of one's own, and start it again when it ended or does not store."`
 	Decode     decodeCmd     `cmd:"" help:"Turn a message on standard input into JSON: nats sub 'tongan.evt.>' --translate 'tongan decode {{Subject}}'."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 }

@@ -22,7 +22,7 @@ import (
 func Record(ctx context.Context, js jetstream.JetStream, who string, e decider.Event) error {
 	m, err := eventlog.Encode(subject.Trail, who, decider.Recorded{Event: e, ID: uuid.NewString()})
 	if err == nil {
-		_, err = js.PublishMsg(ctx, m)
+		_, err = eventlog.Publish(ctx, js, m)
 	}
 	if err != nil {
 		return fmt.Errorf("audit trail: %w: %w", eventlog.ErrUnavailable, err)

@@ -72,17 +72,37 @@ func Start(cfg Config) (*server.Server, error) {
 	if err := checkPlace(cfg); err != nil {
 		return nil, err
 	}
-	s, err := server.NewServer(opts)
+	var s *server.Server
+	err = guarded(cfg.Dir, func() error {
+		s, err = begin(opts, cfg)
+		return err
+	}, func() { end(s) })
 	if err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
+	}
+	if cfg.Cluster == "" { // of several, the others go on
+		go heal(s, *s.JetStreamConfig(), cfg.Dir, cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)))
+	}
+	return s, nil
+}
+
+func begin(opts *server.Options, cfg Config) (*server.Server, error) {
+	s, err := server.NewServer(opts)
+	if err != nil {
+		return nil, err
 	}
 	s.SetLoggerV2(logger{cfg.Log, cfg.Denied}, false, false, false)
 	go s.Start()
 	if !s.ReadyForConnections(readyTimeout) {
-		s.Shutdown()
-		return nil, fmt.Errorf("bus: not ready within %s", readyTimeout)
+		end(s)
+		return nil, fmt.Errorf("not ready within %s", readyTimeout)
 	}
 	return s, nil
+}
+
+func end(s *server.Server) {
+	s.Shutdown()
+	s.WaitForShutdown()
 }
 
 // Open lets a server that was started Shut listen.

@@ -73,7 +73,7 @@ func (e *Engine) poll(ctx context.Context, ok func() error) error {
 			return nil
 		}
 		// The session goes on to its prompt when the script fails.
-		if strings.Contains(e.words.String(), "Exception") {
+		if e.words.failed() {
 			return e.explain(errors.New("its session failed"))
 		}
 		select {

@@ -14,7 +14,9 @@ const (
 var (
 	control = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]|\r")
 	// What is no reason: stack traces and what the session says while all is well.
-	noise = regexp.MustCompile(`^(\d+\. .*|Logging .*|ClickHouse local .*|SYSTEM START .*|Query id: .*|Ok\.|0 rows in set.*|\(version .*\)|)$`)
+	noise = regexp.MustCompile(`^(\d+\. .*|Logging .*|ClickHouse local .*|SYSTEM START .*|Query id: .*|Ok\.|0 rows in set.*|\(version .*\)|Cannot print extra info .*|)$`)
+	// What the engine logs about itself, as against what its session says.
+	logged = regexp.MustCompile(`^\d{4}\.\d\d\.\d\d \d\d:\d\d:\d\d`)
 )
 
 // words are what the child says while it starts: the reason if it does not.
@@ -43,6 +45,20 @@ func (w *words) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.buf, w.closed = nil, true
+}
+
+// failed says whether the session has failed. That the engine logs an error is no failure: of a part that is broken, for example, which it
+// puts aside.
+func (w *words) failed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for line := range strings.Lines(control.ReplaceAllString(string(w.buf), "")) {
+		line = strings.TrimSpace(line)
+		if strings.Contains(line, "Exception") && !noise.MatchString(line) && !logged.MatchString(line) {
+			return true
+		}
+	}
+	return false
 }
 
 // String returns the last lines as one, without what is no reason.

@@ -199,7 +199,9 @@ func (w *writer) commit(members []*pending) {
 		if len(members) == 0 {
 			return
 		}
+		ended := stallOf(w.js.Conn()).begin()
 		err := w.publish(members)
+		ended(err)
 		if err == nil {
 			for _, p := range members {
 				p.answer(p.sequence, nil)

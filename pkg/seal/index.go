@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"tongan.dev/pkg/eventlog"
@@ -40,7 +41,7 @@ func (x *Index) Enter(ctx context.Context, value, id string) (isNew bool, err er
 	if err != nil {
 		return false, err
 	}
-	_, err = x.box.js.Publish(ctx, subject.Index(x.name, hash, id), nil, jetstream.WithExpectLastSequencePerSubject(0))
+	_, err = eventlog.Publish(ctx, x.box.js, &nats.Msg{Subject: subject.Index(x.name, hash, id)}, jetstream.WithExpectLastSequencePerSubject(0))
 	if exists(err) {
 		return false, nil
 	}

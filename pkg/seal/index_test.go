@@ -190,3 +190,21 @@ func TestWithTwoNodesLostNothingIsFoundAndNothingOpens(t *testing.T) {
 		return err == nil && slices.Equal(ids, []string{"c1"}) && open() == nil
 	})
 }
+
+// A bus that goes away in the middle answers nothing, and that is not the answer that there is nothing: what is to be forgotten is still there.
+func TestABusThatDoesNotAnswerIsNoEmptyIndex(t *testing.T) {
+	t.Parallel()
+	s := natstest.Run(t)
+	js := natstest.Connect(t, s.ClientURL())
+	natstest.Migrate(t, js, 1)
+	x := newIndex(t, newBox(t, js, 1), "identity")
+	if _, err := x.Enter(t.Context(), "one", "c1"); err != nil {
+		t.Fatal(err)
+	}
+	s.Shutdown()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := x.Forget(ctx, "c1"); !errors.Is(err, eventlog.ErrUnavailable) {
+		t.Errorf("it is forgotten: %v", err)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 
@@ -192,7 +193,7 @@ func (b *Box) destroy(ctx context.Context, keyID string) error {
 	if err != nil {
 		return err
 	}
-	_, err = b.js.Publish(ctx, subject.Key(keyID), mark, jetstream.WithExpectLastSequencePerSubject(0))
+	_, err = eventlog.Publish(ctx, b.js, &nats.Msg{Subject: subject.Key(keyID), Data: mark}, jetstream.WithExpectLastSequencePerSubject(0))
 	return err
 }
 
@@ -227,7 +228,7 @@ func (b *Box) put(ctx context.Context, id string, key []byte, v version, last ui
 	if err != nil {
 		return 0, err
 	}
-	ack, err := b.js.Publish(ctx, subject.Key(id), payload, jetstream.WithExpectLastSequencePerSubject(last))
+	ack, err := eventlog.Publish(ctx, b.js, &nats.Msg{Subject: subject.Key(id), Data: payload}, jetstream.WithExpectLastSequencePerSubject(last))
 	if err != nil {
 		return 0, err
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 
@@ -34,10 +35,10 @@ type watched struct {
 	wrapped []*eventv1.WrappedKey // all that were ever sent
 }
 
-// Publish notes the wrapped key.
-func (w *watched) Publish(ctx context.Context, subj string, data []byte, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+// PublishMsg notes the wrapped key.
+func (w *watched) PublishMsg(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
 	key := &eventv1.WrappedKey{}
-	if err := proto.Unmarshal(data, key); err != nil {
+	if err := proto.Unmarshal(m.Data, key); err != nil {
 		return nil, err
 	}
 	w.mu.Lock()
@@ -45,7 +46,7 @@ func (w *watched) Publish(ctx context.Context, subj string, data []byte, opts ..
 	w.mu.Unlock()
 	w.at()
 	defer w.at()
-	return w.JetStream.Publish(ctx, subj, data, opts...)
+	return w.JetStream.PublishMsg(ctx, m, opts...)
 }
 
 // Stream returns a stream that tells too.

@@ -9,9 +9,15 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+
+	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/natstest"
 	"tongan.dev/pkg/subject"
 )
@@ -97,4 +103,85 @@ func TestAProcessThatCannotStartSaysWhatToDo(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "others may read the file") {
 		t.Errorf("with credentials that others may read: %v", err)
 	}
+}
+
+// A bus that answers but does not store is an alarm: an error in the log, and in both kinds of health, until it stores again.
+func TestAServiceGivesTheAlarmWhileTheBusDoesNotStore(t *testing.T) {
+	t.Parallel()
+	js, logged, addr := natstest.Bus(t), &lines{}, free(t)
+	rt := &Runtime{JS: js, Log: slog.New(slog.NewTextHandler(logged, nil))}
+	ctx, cancel := context.WithCancel(t.Context())
+	end, err := serveHealth(ctx, addr, rt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end()
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, rt, subject.Intake, "keeps nothing", nil) }()
+	healthy := func() bool {
+		m, err := js.Conn().Request(subject.Health(subject.Intake), nil, time.Second)
+		return err == nil && m.Header.Get(micro.ErrorCodeHeader) == "" && health(t, addr) == http.StatusOK
+	}
+	natstest.Eventually(t, 10*time.Second, "it is healthy", healthy)
+	had := setRoom(t, js, 1)
+	publish := func() error {
+		_, err := eventlog.Publish(ctx, js, &nats.Msg{Subject: "tongan.evt.intake.child.c1.child-moved"})
+		return err
+	}
+	if err := publish(); err == nil {
+		t.Fatal("a stream without room takes a message")
+	}
+	natstest.Eventually(t, 5*time.Second, "both say what is wrong", func() bool {
+		m, err := js.Conn().Request(subject.Health(subject.Intake), nil, time.Second)
+		return err == nil && m.Header.Get(micro.ErrorHeader) == notStored && health(t, addr) == http.StatusServiceUnavailable
+	})
+	if n := strings.Count(logged.String(), `level=ERROR msg="the bus does not store"`); n != 1 {
+		t.Errorf("the alarm is given %d times:\n%s", n, logged)
+	}
+	setRoom(t, js, had)
+	if err := publish(); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, 5*time.Second, "it is healthy again", healthy)
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if !strings.Contains(logged.String(), "the bus stores again") {
+		t.Errorf("the log is\n%s", logged)
+	}
+}
+
+// lines are what is logged, by several goroutines.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// setRoom gives the stream so many bytes of room, and returns how many it had.
+func setRoom(t *testing.T, js jetstream.JetStream, bytes int64) int64 {
+	t.Helper()
+	s, err := js.Stream(t.Context(), subject.Stream(subject.Intake))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := s.CachedInfo().Config
+	had := cfg.MaxBytes
+	cfg.MaxBytes = bytes
+	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	return had
 }

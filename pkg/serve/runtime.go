@@ -58,6 +58,8 @@ type Runtime struct {
 	Issuer string
 	// Callers knows who calls; nil means what the audit stream says.
 	Callers Callers
+	// Trouble is what keeps the service from its work now.
+	Trouble Trouble
 }
 
 // Callers knows who calls.
@@ -135,15 +137,16 @@ func process(ctx context.Context, name string, cfg Config, run func(*Runtime) er
 		return err
 	}
 	defer js.Conn().Close()
+	rt := &Runtime{JS: js, Issuer: cfg.IssuerKey, Clock: clock.Wall{}, Log: log, Districts: cfg.Districts, Plaintext: cfg.Plaintext, Unsynced: cfg.Unsynced}
 	if cfg.HealthAddr != "" {
-		end, err := serveHealth(ctx, cfg.HealthAddr, js, log)
+		end, err := serveHealth(ctx, cfg.HealthAddr, rt)
 		if err != nil {
 			return err
 		}
 		defer end()
 	}
 	log.Info("service starts", "service", name, "version", Version)
-	err = run(&Runtime{JS: js, Issuer: cfg.IssuerKey, Clock: clock.Wall{}, Log: log, Districts: cfg.Districts, Plaintext: cfg.Plaintext, Unsynced: cfg.Unsynced})
+	err = run(rt)
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
@@ -151,8 +154,8 @@ func process(ctx context.Context, name string, cfg Config, run func(*Runtime) er
 	return err
 }
 
-// serveHealth answers /healthz: 200 while the bus answers, 503 otherwise.
-func serveHealth(ctx context.Context, addr string, js jetstream.JetStream, log *slog.Logger) (end func(), err error) {
+// serveHealth answers /healthz: 200 while the bus answers and nothing keeps the service from its work, 503 otherwise.
+func serveHealth(ctx context.Context, addr string, rt *Runtime) (end func(), err error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("health address %s: %w", addr, err)
@@ -161,14 +164,16 @@ func serveHealth(ctx context.Context, addr string, js jetstream.JetStream, log *
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 		defer cancel()
-		if _, err := js.AccountInfo(ctx); err != nil {
+		if _, err := rt.JS.AccountInfo(ctx); err != nil {
 			http.Error(w, "the bus does not answer", http.StatusServiceUnavailable)
+		} else if what := rt.Trouble.What(); what != "" {
+			http.Error(w, what, http.StatusServiceUnavailable)
 		}
 	})
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: time.Second}
 	go func() {
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("health server ends", "error", err)
+			rt.Log.Error("health server ends", "error", err)
 		}
 	}()
 	return func() { _ = srv.Close() }, nil

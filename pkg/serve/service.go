@@ -65,12 +65,18 @@ func Run(ctx context.Context, rt *Runtime, name, description string, endpoints [
 		}
 	}
 	// The last subscription: who gets an answer here finds the others too. A ping is answered before they are made.
-	healthy := micro.HandlerFunc(func(req micro.Request) { _ = req.Respond(nil) })
+	healthy := micro.HandlerFunc(func(req micro.Request) {
+		if what := rt.Trouble.What(); what != "" {
+			_ = req.Error("503", what, nil)
+			return
+		}
+		_ = req.Respond(nil)
+	})
 	if err := svc.AddEndpoint("health", healthy, micro.WithEndpointSubject(subject.Health(name))); err != nil {
 		_ = svc.Stop()
 		return fmt.Errorf("endpoint health: %w", err)
 	}
-	<-ctx.Done()
+	watchBus(ctx, rt)
 	if err := svc.Stop(); err != nil {
 		return fmt.Errorf("service %s: %w", name, err)
 	}

@@ -53,7 +53,7 @@ func (t *Timers) Set(ctx context.Context, timer subject.Timer, at time.Time) err
 	}
 	m := nats.NewMsg(timer.Set())
 	m.Header.Set(jetstream.ScheduleHeader, "@at "+at.UTC().Format(time.RFC3339Nano)) // the library's own option cuts off the fraction: up to a second too soon
-	_, err := t.js.PublishMsg(ctx, m, jetstream.WithScheduleTarget(timer.Due()), jetstream.WithScheduleTTL(kept))
+	_, err := eventlog.Publish(ctx, t.js, m, jetstream.WithScheduleTarget(timer.Due()), jetstream.WithScheduleTTL(kept))
 	if err != nil {
 		return fmt.Errorf("set timer %s of %s: %w: %w", timer.Name, timer.Key(timer.ID), eventlog.ErrUnavailable, err)
 	}

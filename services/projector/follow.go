@@ -17,6 +17,7 @@ import (
 const (
 	minPause = 50 * time.Millisecond // before the first try after an error; it doubles
 	maxPause = 5 * time.Second
+	bearable = 2 * time.Second        // how long nothing but errors may come before it is said that a stream stands still
 	minSpace = 200 * time.Millisecond // batches that are not full begin at least this far apart under load,
 	maxSpace = 500 * time.Millisecond // at most this,
 	spaceFor = 5                      // in between so many times as far as the last one took to write: each table is a part and an fsync
@@ -34,7 +35,7 @@ type follower struct {
 
 // run copies until ctx ends or an error is fatal. Whatever else goes wrong, it begins again after the watermark.
 func (f *follower) run(ctx context.Context) error {
-	pause := minPause
+	pause, since := minPause, time.Time{}
 	for {
 		f.progress = false
 		err := f.follow(ctx)
@@ -49,8 +50,11 @@ func (f *follower) run(ctx context.Context) error {
 			<-ctx.Done()
 			return nil
 		}
-		if f.progress {
-			pause = minPause
+		if f.progress || since.IsZero() {
+			pause, since = minPause, time.Now()
+		}
+		if time.Since(since) > bearable {
+			f.cfg.Still(f.stream, true)
 		}
 		f.log.Warn("projection pauses", "pause", pause, "error", err)
 		select {
@@ -96,6 +100,7 @@ func (f *follower) follow(ctx context.Context) error {
 		}
 		due = begun.Add(min(max(minSpace, spaceFor*time.Since(begun)), maxSpace))
 		f.progress = true
+		f.cfg.Still(f.stream, false)
 		if b.stop != nil {
 			return b.stop
 		}

@@ -40,6 +40,9 @@ type Config struct {
 	Log *slog.Logger
 	// BatchRows is how many rows, of all tables together, make a batch full; streams with more to read share them. 0 means 120 000.
 	BatchRows int
+	// Still is told when a stream stands still, since nothing but errors comes of it, and when it goes on; the same may be told again. It is
+	// called from several goroutines; nil is not called.
+	Still func(stream string, still bool)
 	// Hook is for tests: it is called before every step of a batch (a dead letter, an insert, the end) with the names of stream and
 	// step, from several goroutines; its error ends Run there as a crash would. Nil is not called.
 	Hook func(stream, step string) error
@@ -68,6 +71,9 @@ func New(js jetstream.JetStream, conn driver.Conn, cfg Config) (*Projector, erro
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Still == nil {
+		cfg.Still = func(string, bool) {}
 	}
 	if cfg.Hook == nil {
 		cfg.Hook = func(string, string) error { return nil }

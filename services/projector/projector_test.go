@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -248,7 +249,11 @@ func (w *world) testWaitEnds(t *testing.T) {
 
 // testAway stops the ClickHouse under a running projector and starts it again on the same folder and ports.
 func (w *world) testAway(t *testing.T) {
-	p := run(t, w.js, w.conn, Config{})
+	var still sync.Map
+	p := run(t, w.js, w.conn, Config{Still: func(stream string, is bool) { still.Store(stream, is) }})
+	told := func(is bool) func() bool {
+		return func() bool { got, _ := still.Load(subject.Stream(subject.Intake)); return got == is }
+	}
 	before := targets(t, w.js)
 	delete(before, subject.Stream(subject.Outreach)) // has stopped
 	waitUntil(t, w.conn, before)
@@ -256,11 +261,13 @@ func (w *world) testAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	publish(t, w.js, stored{pcases, "meanwhile", &intakev1.CaseOpened{Provenance: provenance(at), CaseId: "meanwhile"}})
+	natstest.Eventually(t, waitLimit, "it says that the stream stands still", told(true))
 	chtest.Start(t, chengine.Config{
 		Dir: w.dir, Users: users(), TCPPort: port(t, w.engine.TCPAddr()), HTTPPort: port(t, w.engine.HTTPAddr()),
 	})
 	before[subject.Stream(subject.Intake)]++
 	waitUntil(t, w.conn, before)
+	natstest.Eventually(t, waitLimit, "it says that the stream goes on", told(false))
 	if n := strs(t, w.analyst, "SELECT toString(count()) FROM tongan.cases WHERE case_id = 'meanwhile'"); !slices.Equal(n, []string{"1"}) {
 		t.Errorf("%v rows of what happened meanwhile", n)
 	}

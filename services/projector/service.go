@@ -36,7 +36,11 @@ func Serve(ctx context.Context, rt *serve.Runtime, cfg ServiceConfig) error {
 		return fmt.Errorf("clickhouse: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
-	p, err := New(rt.JS, conn, Config{Log: rt.Log})
+	p, err := New(rt.JS, conn, Config{Log: rt.Log, Still: func(stream string, still bool) {
+		if rt.Trouble.Set("projection of "+stream+" stands still", still) && still {
+			rt.Log.Error("projection stands still", "stream", stream)
+		}
+	}})
 	if err != nil {
 		return err
 	}
