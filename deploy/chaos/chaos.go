@@ -48,7 +48,11 @@ type Report struct {
 }
 
 // Run starts a system, sends commands, breaks it by the plan, lets it come to rest, and checks. An error means that the run itself failed.
-func Run(ctx context.Context, cfg Config) (r *Report, err error) {
+func Run(ctx context.Context, cfg Config) (*Report, error) {
+	return run(ctx, cfg, Plan(cfg.PlanConfig))
+}
+
+func run(ctx context.Context, cfg Config, plan []Fault) (r *Report, err error) {
 	begun := time.Now()
 	f, err := newFleet(ctx, cfg.Dir, max(cfg.Nodes, 1))
 	if err != nil {
@@ -68,7 +72,7 @@ func Run(ctx context.Context, cfg Config) (r *Report, err error) {
 		l.run(sending, cfg.AtOnce)
 	}()
 	i := &injector{f: f, load: l, counts: make(map[string]int), poison: make(map[string][]uint64)}
-	err = i.run(ctx, Plan(cfg.PlanConfig), cfg.Say)
+	err = i.run(ctx, plan, cfg.Say)
 	if err == nil {
 		l.more(ctx, 200, time.Minute) // it works again
 	}

@@ -209,6 +209,9 @@ func (l *load) note(c *Command, reply *eventv1.CommandReply, err error) {
 	l.carried(now, "")
 	l.carried(now, strings.Split(c.Subject, ".")[2])
 	made := c.Makes[0]
+	if len(made.Types) == 0 {
+		return // it must not have led to anything: the checker will say so
+	}
 	if e, err := subject.ParseEvent("tongan.evt." + made.Key + "." + subject.Kebab(made.Types[0])); err == nil {
 		l.used[e.Service] = e
 	}

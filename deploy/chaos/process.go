@@ -117,7 +117,7 @@ type child struct{ cmd *exec.Cmd }
 func (c child) pid() int { return c.cmd.Process.Pid }
 func (c child) wait()    { _ = c.cmd.Wait() }
 
-// program returns how to start a program whose words go to a file. It is killed when ctx ends.
+// program returns how to start a program whose words go to a file. It is killed when ctx ends, or this process.
 func program(path, log string, env []string, args ...string) func(context.Context) (running, error) {
 	return func(ctx context.Context) (running, error) {
 		words, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -128,7 +128,7 @@ func program(path, log string, env []string, args ...string) func(context.Contex
 		cmd := exec.CommandContext(ctx, path, args...)
 		cmd.Env = append([]string{"PATH=/usr/bin:/bin", "HOME=/nonexistent"}, env...)
 		cmd.Stdout, cmd.Stderr = words, words
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 		if err := cmd.Start(); err != nil {
 			return nil, fmt.Errorf("start %s: %w", path, err)
 		}

@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -40,10 +41,10 @@ type pending struct {
 	log  *Log
 	id   string
 	last uint64
-	// filter is the aggregate's, want the id of its last event.
-	filter, want string
-	msgs         []*nats.Msg
-	size         int
+	// filter is the aggregate's.
+	filter string
+	msgs   []*nats.Msg
+	size   int
 	// unsure says that a try had no answer, so that it may be stored after all.
 	unsure bool
 	// suspect says that somebody else was heard to append to the aggregate meanwhile.
@@ -92,8 +93,7 @@ func (l *Log) prepare(ctx context.Context, id string, last uint64, events []deci
 		return nil, fmt.Errorf("%d events, must be 1 to %d", len(events), MaxEvents)
 	}
 	p := &pending{
-		ctx: ctx, log: l, id: id, last: last, filter: l.agg.Filter(id), want: events[len(events)-1].ID,
-		msgs: make([]*nats.Msg, len(events)), done: make(chan outcome, 1),
+		ctx: ctx, log: l, id: id, last: last, filter: l.agg.Filter(id), msgs: make([]*nats.Msg, len(events)), done: make(chan outcome, 1),
 	}
 	for i, e := range events {
 		m, err := Encode(l.agg, id, e)
@@ -182,19 +182,30 @@ func kindOf(err error) failure {
 }
 
 // readBack finds out what became of an append whose outcome is unclear: the sequence of its last event if it is stored, 0 if nothing
-// followed what it expected, decider.ErrConflict if somebody else's events did.
+// followed what it expected, decider.ErrConflict if somebody else's events did. Another process may have carried out the same command, whose
+// events have the same ids, on more than was known here or otherwise than it was decided here: that is a conflict too, for who appends goes on
+// from what it expected and its own events.
 func (p *pending) readBack() (uint64, error) {
 	after, leader, err := p.log.read(p.ctx, p.id, p.last)
 	if err != nil {
 		return 0, errors.Join(ErrUnclear, err)
 	}
-	for _, e := range after {
-		if e.ID == p.want {
-			return e.Sequence, nil
-		}
+	if len(after) >= len(p.msgs) && p.wrote(after[:len(p.msgs)]) {
+		return after[len(p.msgs)-1].Sequence, nil
 	}
 	if leader > p.last {
 		return 0, decider.ErrConflict
 	}
 	return 0, nil
+}
+
+// wrote reports whether events are those of the append, byte for byte.
+func (p *pending) wrote(stored []Envelope) bool {
+	for i, e := range stored {
+		data, err := payloadOf(e.Event)
+		if err != nil || e.ID != p.msgs[i].Header.Get(HeaderID) || !bytes.Equal(data, p.msgs[i].Data) {
+			return false
+		}
+	}
+	return true
 }

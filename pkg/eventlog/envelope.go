@@ -95,7 +95,7 @@ func kindOfEvent(name string) *kind {
 
 // Encode makes the message that stores an event of an aggregate.
 func Encode(a subject.Aggregate, id string, e decider.Recorded) (*nats.Msg, error) {
-	payload, err := proto.MarshalOptions{Deterministic: true}.Marshal(e.Event)
+	payload, err := payloadOf(e.Event)
 	if err != nil {
 		return nil, fmt.Errorf("encode event %s: %w", e.ID, err)
 	}
@@ -108,6 +108,11 @@ func Encode(a subject.Aggregate, id string, e decider.Recorded) (*nats.Msg, erro
 	m.Header.Set(HeaderCause, e.Cause)
 	m.Header.Set(HeaderCRC, Checksum(string(name.FullName()), payload))
 	return m, nil
+}
+
+// payloadOf makes the same bytes of the same event.
+func payloadOf(e decider.Event) ([]byte, error) {
+	return proto.MarshalOptions{Deterministic: true}.Marshal(e)
 }
 
 // Decode takes a stored message apart. On ErrHeader, ErrChecksum and ErrDecode the message is damaged; on ErrUnknownType it is

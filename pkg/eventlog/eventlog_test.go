@@ -129,6 +129,61 @@ func TestAppendAgainIsReadBack(t *testing.T) {
 	}
 }
 
+// The events of the same command are a conflict where another process stored them on more than was known here, or decided otherwise: who goes on
+// from what it expected and its own events would not know what is stored.
+func TestTheSameCommandByAnotherProcessIsAConflict(t *testing.T) {
+	t.Parallel()
+	log := newLog(natstest.Bus(t))
+	for last, command := range []string{"k1", "k2", "k3"} {
+		if _, err := log.Append(t.Context(), "c1", uint64(last), events("c1", command, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := log.Append(t.Context(), "c1", 1, events("c1", "k3", 1)); !errors.Is(err, decider.ErrConflict) {
+		t.Errorf("on more than was known: %d, %v", got, err)
+	}
+	other := events("c1", "k3", 1)
+	other[0].Event = &intakev1.CaseOpened{CaseId: "c1", ChildId: "ch1", Provenance: other[0].Event.GetProvenance()}
+	if got, err := log.Append(t.Context(), "c1", 2, other); !errors.Is(err, decider.ErrConflict) {
+		t.Errorf("decided otherwise: %d, %v", got, err)
+	}
+	if got, err := log.Append(t.Context(), "c1", 2, events("c1", "k3", 1)); err != nil || got != 3 {
+		t.Errorf("the same on the same: %d, %v", got, err)
+	}
+}
+
+// What a process keeps of an aggregate is all that is stored, also after a command that another process has carried out, on what was not known
+// here, and that came here again.
+func TestWhatIsKeptHasWhatOthersStoredBefore(t *testing.T) {
+	t.Parallel()
+	url := natstest.Run(t).ClientURL()
+	natstest.Migrate(t, natstest.Connect(t, url), 1)
+	var seen []string // the commands that led to the state that was decided on last
+	d := decider.Decider[[]string]{
+		Decide: func(s []string, c decider.Command) ([]decider.Event, error) {
+			seen = s
+			return []decider.Event{&intakev1.CaseOpened{Provenance: c.Provenance()}}, nil
+		},
+		Evolve: func(s []string, e decider.Event) ([]string, bool) {
+			return append(slices.Clone(s), e.GetProvenance().GetCommandId()), true
+		},
+	}
+	here, there := newLog(natstest.Connect(t, url)), newLog(natstest.Connect(t, url))
+	for _, tt := range []struct {
+		log     *eventlog.Log
+		command string
+		again   bool
+	}{{here, "k1", false}, {there, "k2", false}, {there, "k3", false}, {here, "k3", true}, {here, "k4", false}} {
+		reply, err := decider.Transact(t.Context(), tt.log, d, "c1", decider.Command{ID: tt.command, Body: &intakev1.OpenCase{}})
+		if err != nil || reply.GetAgain() != tt.again {
+			t.Fatalf("%s is answered %v, %v", tt.command, reply, err)
+		}
+	}
+	if want := []string{"k1", "k2", "k3"}; !slices.Equal(seen, want) {
+		t.Errorf("it was decided on %v, want %v", seen, want)
+	}
+}
+
 func TestLoadReadsPastABatch(t *testing.T) {
 	t.Parallel()
 	log := newLog(natstest.Bus(t))
