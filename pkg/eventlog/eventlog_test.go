@@ -147,6 +147,10 @@ func TestTheSameCommandByAnotherProcessIsAConflict(t *testing.T) {
 	if got, err := log.Append(t.Context(), "c1", 2, other); !errors.Is(err, decider.ErrConflict) {
 		t.Errorf("decided otherwise: %d, %v", got, err)
 	}
+	together := append(events("c1", "k4", 1), events("c1", "k3", 1)...)
+	if got, err := log.Append(t.Context(), "c1", 2, together); !errors.Is(err, decider.ErrConflict) {
+		t.Errorf("together with those of a command that is not stored: %d, %v", got, err)
+	}
 	if got, err := log.Append(t.Context(), "c1", 2, events("c1", "k3", 1)); err != nil || got != 3 {
 		t.Errorf("the same on the same: %d, %v", got, err)
 	}
