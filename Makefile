@@ -94,6 +94,14 @@ tidy-check:
 kill: build $(BIN)/gotestsum ## Kill the standalone at 30 moments of the scenario; the figures must stand.
 	@TONGAN_KILLS=30 go test -count=1 -timeout 30m -v -run TestKilledInTheMiddle ./deploy/tongan
 
+.PHONY: crashpoints
+crashpoints: $(ENGINE) ## Kill a process at each system call of an append, a batch, an insert and an erasure; needs strace and ptrace.
+	@go run ./deploy/chaos/crashpoints
+
+.PHONY: diskfull
+diskfull: $(ENGINE) ## Fill the disks of bus, engine and standalone under load; mounts file systems, so as root.
+	@go run ./deploy/chaos/diskfull
+
 .PHONY: bench
 bench: $(ENGINE) ## Run the benchmarks.
 	@go test -run '^$$' -bench . work

@@ -16,11 +16,10 @@ import (
 	"tongan.dev/services/projector"
 )
 
-// Sizes of the disks, and what is left on them before the load goes on.
+// Sizes of the disks.
 const (
 	busBytes    = 192 << 20
-	engineBytes = 512 << 20
-	leftover    = 1 << 20
+	engineBytes = 1 << 30
 )
 
 // fullFor is how long a disk stays full, runsFor how long the load runs before and after.
@@ -34,7 +33,7 @@ type deployment struct {
 	*rig.Rig
 	model *model.Model
 	load  *load
-	disk  disk
+	disk  *disk
 }
 
 func deploy(ctx context.Context, dir string, onDisk func(*rig.Config, string), bytes int) (*deployment, error) {
@@ -104,7 +103,7 @@ func fullBus(ctx context.Context, dir string) (r *result, wrong []string, err er
 	log := d.Services[subject.Outreach].Log()
 	from := size(log)
 	d.load.arm()
-	if err := d.disk.fill(leftover); err != nil {
+	if err := d.disk.fill(ctx); err != nil {
 		return nil, nil, err
 	}
 	err = rig.Eventually(ctx, time.Minute, "the service gives the alarm", func() bool {
@@ -146,10 +145,13 @@ func fullEngine(ctx context.Context, dir string) (r *result, wrong []string, err
 	time.Sleep(runsFor)
 	log := d.Services[projector.Name].Log()
 	from := size(log)
-	if err := d.disk.fill(0); err != nil {
+	if err := d.disk.fill(ctx); err != nil {
 		return nil, nil, err
 	}
-	full := time.Now() // the load writes all the time: what comes now cannot be written
+	if err := rig.Eventually(ctx, time.Minute, "an insert is refused", func() bool { return said(log, from, "projection pauses") }); err != nil {
+		return nil, nil, err
+	}
+	full := time.Now()
 	err = rig.Eventually(ctx, time.Minute, "the projector gives the alarm", func() bool {
 		return said(log, from, `level=ERROR msg="projection stands still"`) && d.ill(projector.Name)
 	})

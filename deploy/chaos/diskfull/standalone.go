@@ -27,7 +27,7 @@ import (
 )
 
 // standaloneBytes is the disk of a standalone: bus and engine.
-const standaloneBytes = 768 << 20
+const standaloneBytes = 1 << 30
 
 // standalone is one that runs, with all its data on one disk.
 type standalone struct {
@@ -107,7 +107,7 @@ func fullStandalone(ctx context.Context, dir string) (r *result, wrong []string,
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, m.unmount()) }()
-	s, err := startStandalone(ctx, dir, filepath.Join(string(m), "data"))
+	s, err := startStandalone(ctx, dir, filepath.Join(m.dir, "data"))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -130,7 +130,7 @@ func fullStandalone(ctx context.Context, dir string) (r *result, wrong []string,
 	r = &result{disk: "standalone", said: "log (error) and /healthz of its bus"}
 	time.Sleep(runsFor)
 	l.arm()
-	if err := m.fill(leftover); err != nil {
+	if err := m.fill(ctx); err != nil {
 		return nil, nil, err
 	}
 	err = rig.Eventually(ctx, time.Minute, "it gives the alarm", func() bool {
