@@ -24,8 +24,8 @@ const (
 	heartbeat = 2 * time.Second        // how often the server says that nothing came
 	minPause  = 50 * time.Millisecond  // before the first try after an error; it doubles
 	maxPause  = 5 * time.Second
-	bearable  = 2 * time.Second        // how long nothing but errors may come before it is said that a stream stands still
-	readAhead = 1000 // messages asked for ahead; a limit in bytes beside it makes the client overflow
+	bearable  = 2 * time.Second // how long nothing but errors may come before it is said that a stream stands still
+	readAhead = 1000            // messages asked for ahead; a limit in bytes beside it makes the client overflow
 )
 
 // follower copies one stream.

@@ -59,13 +59,23 @@ func deploy(ctx context.Context, dir string, onDisk func(*rig.Config, string), b
 func (d *deployment) end() error { return errors.Join(d.Stop(), d.disk.unmount()) }
 
 // ill reports whether a service's page for health says that something is wrong.
-func (d *deployment) ill(name string) bool {
-	r, err := (&http.Client{Timeout: time.Second}).Get("http://" + d.HealthOf[name] + "/healthz")
+func (d *deployment) ill(ctx context.Context, name string) bool {
+	return unavailable(ctx, "http://"+d.HealthOf[name]+"/healthz")
+}
+
+func unavailable(ctx context.Context, page string) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, page, nil)
 	if err != nil {
 		return false
 	}
-	_ = r.Body.Close()
-	return r.StatusCode == http.StatusServiceUnavailable
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return false
+	}
+	_ = answer.Body.Close()
+	return answer.StatusCode == http.StatusServiceUnavailable
 }
 
 // check sends again what is not acknowledged, and compares.
@@ -107,7 +117,7 @@ func fullBus(ctx context.Context, dir string) (r *result, wrong []string, err er
 		return nil, nil, err
 	}
 	err = rig.Eventually(ctx, time.Minute, "the service gives the alarm", func() bool {
-		return said(log, from, `level=ERROR msg="the bus does not store"`) && d.ill(subject.Outreach)
+		return said(log, from, `level=ERROR msg="the bus does not store"`) && d.ill(ctx, subject.Outreach)
 	})
 	if err != nil {
 		return nil, nil, err
@@ -120,7 +130,7 @@ func fullBus(ctx context.Context, dir string) (r *result, wrong []string, err er
 		return nil, nil, err
 	}
 	err = rig.Eventually(ctx, 2*time.Minute, "a command is acknowledged and the service is well", func() bool {
-		return d.load.good().After(returned) && !d.ill(subject.Outreach)
+		return d.load.good().After(returned) && !d.ill(ctx, subject.Outreach)
 	})
 	if err != nil {
 		return nil, nil, err
@@ -153,7 +163,7 @@ func fullEngine(ctx context.Context, dir string) (r *result, wrong []string, err
 	}
 	full := time.Now()
 	err = rig.Eventually(ctx, time.Minute, "the projector gives the alarm", func() bool {
-		return said(log, from, `level=ERROR msg="projection stands still"`) && d.ill(projector.Name)
+		return said(log, from, `level=ERROR msg="projection stands still"`) && d.ill(ctx, projector.Name)
 	})
 	if err != nil {
 		return nil, nil, err
@@ -167,7 +177,7 @@ func fullEngine(ctx context.Context, dir string) (r *result, wrong []string, err
 	if err := d.disk.free(); err != nil {
 		return nil, nil, err
 	}
-	if err := rig.Eventually(ctx, 2*time.Minute, "the projector is well", func() bool { return !d.ill(projector.Name) }); err != nil {
+	if err := rig.Eventually(ctx, 2*time.Minute, "the projector is well", func() bool { return !d.ill(ctx, projector.Name) }); err != nil {
 		return nil, nil, err
 	}
 	r.again = time.Since(returned)

@@ -157,8 +157,10 @@ func (r *Rig) startBus(ctx context.Context) error {
 		"TONGAN_DISTRICTS=" + strings.Join(districts, ","),
 	}, strings.Fields(public)...)
 	store := []string{"TONGAN_NATS_STORE=" + r.cfg.BusDir, fmt.Sprintf("TONGAN_NATS_MAX_STORE=%d", r.cfg.MaxBytes/8*10)}
-	command := []string{r.program("nats-server"),
-		"-c", filepath.Join(root(), "deploy", "nats", "nats-server.conf"), "-p", strconv.Itoa(ports[0]), "-m", strconv.Itoa(ports[1])}
+	command := []string{
+		r.program("nats-server"),
+		"-c", filepath.Join(root(), "deploy", "nats", "nats-server.conf"), "-p", strconv.Itoa(ports[0]), "-m", strconv.Itoa(ports[1]),
+	}
 	if r.cfg.Supervised {
 		command = append([]string{r.program("tongan"), "supervise", "--health", r.Health}, command...)
 	}
@@ -172,7 +174,7 @@ func (r *Rig) startBus(ctx context.Context) error {
 // AwaitBus waits until the bus listens.
 func (r *Rig) AwaitBus(ctx context.Context) error {
 	return Eventually(ctx, startWithin, "the bus listens", func() bool {
-		c, err := net.DialTimeout("tcp", strings.TrimPrefix(r.url, "nats://"), time.Second)
+		c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", strings.TrimPrefix(r.url, "nats://"))
 		if err != nil {
 			return false
 		}
