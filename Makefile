@@ -99,6 +99,14 @@ kill: build $(BIN)/gotestsum ## Kill the standalone at 30 moments of the scenari
 chaos: $(ENGINE) ## Kill, pause, cut off and poison real processes KILLS times (1000), and check every command.
 	@go run ./deploy/chaos/cmd/chaos --kills $(or $(KILLS),1000) --nodes $(or $(NODES),1) $(if $(SEED),--seed $(SEED)) $(if $(LEADERS),--leaders)
 
+.PHONY: crashpoints
+crashpoints: $(ENGINE) ## Kill a process at each system call of an append, a batch, an insert and an erasure; needs strace and ptrace.
+	@go run ./deploy/chaos/crashpoints
+
+.PHONY: diskfull
+diskfull: $(ENGINE) ## Fill the disks of bus, engine and standalone under load; mounts file systems, so as root.
+	@go run ./deploy/chaos/diskfull
+
 .PHONY: bench
 bench: $(ENGINE) ## Run the benchmarks.
 	@go test -run '^$$' -bench . work

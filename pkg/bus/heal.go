@@ -2,6 +2,7 @@ package bus
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -76,7 +77,7 @@ func free(dir string) int64 {
 
 // ailment is what a server says is wrong with its storage; empty if nothing is. Only the page for monitoring says it.
 func ailment(s *server.Server) string {
-	r, err := http.NewRequest(http.MethodGet, "/healthz?details=true", nil)
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "/healthz?details=true", nil)
 	if err != nil {
 		return ""
 	}

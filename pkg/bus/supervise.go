@@ -52,7 +52,7 @@ func (s *Supervised) Run(ctx context.Context) error {
 
 // once runs it until it has ended.
 func (s *Supervised) once(ctx context.Context) error {
-	cmd := exec.Command(s.Command[0], s.Command[1:]...)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), s.Command[0], s.Command[1:]...) // it is to end in order
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	ended := make(chan struct{})

@@ -48,7 +48,9 @@ func TestABusThatStoresNothingIsKnown(t *testing.T) {
 		}
 		natstest.Eventually(t, 10*time.Second, "it is stalled before the try ends", func() bool { return eventlog.Stalled(js.Conn()) > 100*time.Millisecond })
 		js.Conn().Close()
-		<-ended
+		if err := <-ended; err == nil {
+			t.Error("it is stored")
+		}
 	})
 }
 

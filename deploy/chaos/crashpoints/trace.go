@@ -64,15 +64,15 @@ func watch(ctx context.Context, pid, at int, c *counter) (*tracer, error) {
 	attached := make(chan error, 1)
 	go func() {
 		lines := bufio.NewScanner(said)
-		text := ""
+		var text strings.Builder
 		for lines.Scan() {
-			if text += lines.Text() + "\n"; strings.Contains(lines.Text(), "attached") {
+			if text.WriteString(lines.Text() + "\n"); strings.Contains(lines.Text(), "attached") {
 				attached <- nil
 				_, _ = io.Copy(io.Discard, said)
 				return
 			}
 		}
-		attached <- fmt.Errorf("strace does not attach: %s", text)
+		attached <- fmt.Errorf("strace does not attach: %s", text.String())
 	}()
 	go t.read()
 	select {

@@ -16,11 +16,10 @@ import (
 	"tongan.dev/services/projector"
 )
 
-// Sizes of the disks, and what is left on them before the load goes on.
+// Sizes of the disks.
 const (
 	busBytes    = 192 << 20
-	engineBytes = 512 << 20
-	leftover    = 1 << 20
+	engineBytes = 1 << 30
 )
 
 // fullFor is how long a disk stays full, runsFor how long the load runs before and after.
@@ -34,7 +33,7 @@ type deployment struct {
 	*rig.Rig
 	model *model.Model
 	load  *load
-	disk  disk
+	disk  *disk
 }
 
 func deploy(ctx context.Context, dir string, onDisk func(*rig.Config, string), bytes int) (*deployment, error) {
@@ -60,13 +59,23 @@ func deploy(ctx context.Context, dir string, onDisk func(*rig.Config, string), b
 func (d *deployment) end() error { return errors.Join(d.Stop(), d.disk.unmount()) }
 
 // ill reports whether a service's page for health says that something is wrong.
-func (d *deployment) ill(name string) bool {
-	r, err := (&http.Client{Timeout: time.Second}).Get("http://" + d.HealthOf[name] + "/healthz")
+func (d *deployment) ill(ctx context.Context, name string) bool {
+	return unavailable(ctx, "http://"+d.HealthOf[name]+"/healthz")
+}
+
+func unavailable(ctx context.Context, page string) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, page, nil)
 	if err != nil {
 		return false
 	}
-	_ = r.Body.Close()
-	return r.StatusCode == http.StatusServiceUnavailable
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return false
+	}
+	_ = answer.Body.Close()
+	return answer.StatusCode == http.StatusServiceUnavailable
 }
 
 // check sends again what is not acknowledged, and compares.
@@ -104,11 +113,11 @@ func fullBus(ctx context.Context, dir string) (r *result, wrong []string, err er
 	log := d.Services[subject.Outreach].Log()
 	from := size(log)
 	d.load.arm()
-	if err := d.disk.fill(leftover); err != nil {
+	if err := d.disk.fill(ctx); err != nil {
 		return nil, nil, err
 	}
 	err = rig.Eventually(ctx, time.Minute, "the service gives the alarm", func() bool {
-		return said(log, from, `level=ERROR msg="the bus does not store"`) && d.ill(subject.Outreach)
+		return said(log, from, `level=ERROR msg="the bus does not store"`) && d.ill(ctx, subject.Outreach)
 	})
 	if err != nil {
 		return nil, nil, err
@@ -121,7 +130,7 @@ func fullBus(ctx context.Context, dir string) (r *result, wrong []string, err er
 		return nil, nil, err
 	}
 	err = rig.Eventually(ctx, 2*time.Minute, "a command is acknowledged and the service is well", func() bool {
-		return d.load.good().After(returned) && !d.ill(subject.Outreach)
+		return d.load.good().After(returned) && !d.ill(ctx, subject.Outreach)
 	})
 	if err != nil {
 		return nil, nil, err
@@ -146,12 +155,15 @@ func fullEngine(ctx context.Context, dir string) (r *result, wrong []string, err
 	time.Sleep(runsFor)
 	log := d.Services[projector.Name].Log()
 	from := size(log)
-	if err := d.disk.fill(0); err != nil {
+	if err := d.disk.fill(ctx); err != nil {
 		return nil, nil, err
 	}
-	full := time.Now() // the load writes all the time: what comes now cannot be written
+	if err := rig.Eventually(ctx, time.Minute, "an insert is refused", func() bool { return said(log, from, "projection pauses") }); err != nil {
+		return nil, nil, err
+	}
+	full := time.Now()
 	err = rig.Eventually(ctx, time.Minute, "the projector gives the alarm", func() bool {
-		return said(log, from, `level=ERROR msg="projection stands still"`) && d.ill(projector.Name)
+		return said(log, from, `level=ERROR msg="projection stands still"`) && d.ill(ctx, projector.Name)
 	})
 	if err != nil {
 		return nil, nil, err
@@ -165,7 +177,7 @@ func fullEngine(ctx context.Context, dir string) (r *result, wrong []string, err
 	if err := d.disk.free(); err != nil {
 		return nil, nil, err
 	}
-	if err := rig.Eventually(ctx, 2*time.Minute, "the projector is well", func() bool { return !d.ill(projector.Name) }); err != nil {
+	if err := rig.Eventually(ctx, 2*time.Minute, "the projector is well", func() bool { return !d.ill(ctx, projector.Name) }); err != nil {
 		return nil, nil, err
 	}
 	r.again = time.Since(returned)

@@ -111,39 +111,67 @@ func report(results []*result, findings []string) error {
 }
 
 // disk is a file system of memory.
-type disk string
-
-// mount makes one of so many bytes.
-func mount(dir string, bytes int) (disk, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", bytes)); err != nil {
-		return "", fmt.Errorf("mount %s: %w", dir, err)
-	}
-	return disk(dir), nil
+type disk struct {
+	dir  string
+	stop context.CancelFunc
+	done chan error
 }
 
-func (d disk) filler() string { return filepath.Join(string(d), "filler") }
-
-// fill takes what space there is but for some bytes.
-func (d disk) fill(but int64) error {
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(string(d), &fs); err != nil {
-		return err
+// mount makes one of so many bytes.
+func mount(dir string, bytes int) (*disk, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
 	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", bytes)); err != nil {
+		return nil, fmt.Errorf("mount %s: %w", dir, err)
+	}
+	return &disk{dir: dir}, nil
+}
+
+func (d *disk) filler() string { return filepath.Join(d.dir, "filler") }
+
+// piece is what is written at once, pace how often: 100 MB/s, as a copy of something large does.
+const (
+	piece = 1 << 20
+	pace  = 10 * time.Millisecond
+)
+
+// fill writes until nothing is left, and whatever becomes free, until free is called.
+func (d *disk) fill(ctx context.Context) error {
 	f, err := os.Create(d.filler())
 	if err != nil {
 		return err
 	}
-	return errors.Join(syscall.Fallocate(int(f.Fd()), 0, 0, max(4096, int64(fs.Bavail)*fs.Bsize-but)), f.Close())
+	ctx, d.stop = context.WithCancel(ctx)
+	d.done = make(chan error, 1)
+	go func() {
+		zeros := make([]byte, piece)
+		tick := time.NewTicker(pace)
+		defer tick.Stop()
+		for {
+			if _, err := f.Write(zeros); err != nil && !errors.Is(err, syscall.ENOSPC) {
+				d.done <- errors.Join(err, f.Close())
+				return
+			}
+			select {
+			case <-ctx.Done():
+				d.done <- f.Close()
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return nil
 }
 
 // free gives it back.
-func (d disk) free() error { return os.Remove(d.filler()) }
+func (d *disk) free() error {
+	d.stop()
+	return errors.Join(<-d.done, os.Remove(d.filler()))
+}
 
 // unmount removes it with all that is on it.
-func (d disk) unmount() error { return syscall.Unmount(string(d), syscall.MNT_DETACH) }
+func (d *disk) unmount() error { return syscall.Unmount(d.dir, syscall.MNT_DETACH) }
 
 // said reports whether a log holds some words after an offset.
 func said(log string, from int64, words string) bool {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,7 +26,7 @@ import (
 )
 
 // standaloneBytes is the disk of a standalone: bus and engine.
-const standaloneBytes = 768 << 20
+const standaloneBytes = 1 << 30
 
 // standalone is one that runs, with all its data on one disk.
 type standalone struct {
@@ -51,7 +50,7 @@ func startStandalone(ctx context.Context, dir, data string) (*standalone, error)
 		return nil, err
 	}
 	defer func() { _ = log.Close() }()
-	s.cmd = exec.Command(program, "standalone", "--data", data, "--nats-port", "0", "--nats-http-port", "0", "--clickhouse-http-port", "0", "--clickhouse-tcp-port", "0")
+	s.cmd = exec.CommandContext(context.WithoutCancel(ctx), program, "standalone", "--data", data, "--nats-port", "0", "--nats-http-port", "0", "--clickhouse-http-port", "0", "--clickhouse-tcp-port", "0")
 	s.cmd.Stderr, s.cmd.SysProcAttr = log, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
@@ -82,14 +81,7 @@ func (s *standalone) end() error {
 }
 
 // ill reports whether its page for health says that something is wrong.
-func (s *standalone) ill() bool {
-	r, err := (&http.Client{Timeout: time.Second}).Get(s.health)
-	if err != nil {
-		return false
-	}
-	_ = r.Body.Close()
-	return r.StatusCode == http.StatusServiceUnavailable
-}
+func (s *standalone) ill(ctx context.Context) bool { return unavailable(ctx, s.health) }
 
 // connect connects as a user of its bus.
 func (s *standalone) connect(user string, options func(*access.Credentials) []nats.Option) (*nats.Conn, error) {
@@ -107,7 +99,7 @@ func fullStandalone(ctx context.Context, dir string) (r *result, wrong []string,
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, m.unmount()) }()
-	s, err := startStandalone(ctx, dir, filepath.Join(string(m), "data"))
+	s, err := startStandalone(ctx, dir, filepath.Join(m.dir, "data"))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -130,11 +122,11 @@ func fullStandalone(ctx context.Context, dir string) (r *result, wrong []string,
 	r = &result{disk: "standalone", said: "log (error) and /healthz of its bus"}
 	time.Sleep(runsFor)
 	l.arm()
-	if err := m.fill(leftover); err != nil {
+	if err := m.fill(ctx); err != nil {
 		return nil, nil, err
 	}
 	err = rig.Eventually(ctx, time.Minute, "it gives the alarm", func() bool {
-		return said(s.log, 0, `level=ERROR msg="the bus does not store"`) && s.ill()
+		return said(s.log, 0, `level=ERROR msg="the bus does not store"`) && s.ill(ctx)
 	})
 	if err != nil {
 		return nil, nil, err
@@ -146,7 +138,7 @@ func fullStandalone(ctx context.Context, dir string) (r *result, wrong []string,
 	if err := m.free(); err != nil {
 		return nil, nil, err
 	}
-	err = rig.Eventually(ctx, 2*time.Minute, "a command is acknowledged and it is well", func() bool { return l.good().After(returned) && !s.ill() })
+	err = rig.Eventually(ctx, 2*time.Minute, "a command is acknowledged and it is well", func() bool { return l.good().After(returned) && !s.ill(ctx) })
 	if err != nil {
 		return nil, nil, err
 	}

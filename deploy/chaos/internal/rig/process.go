@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -31,7 +32,7 @@ func (p *Process) start() error {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
 	defer func() { _ = log.Close() }()
-	cmd := exec.Command(p.args[0], p.args[1:]...)
+	cmd := exec.CommandContext(context.Background(), p.args[0], p.args[1:]...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), p.env...), log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // it must not outlive the run
 	if err := cmd.Start(); err != nil {

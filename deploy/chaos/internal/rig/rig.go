@@ -174,7 +174,7 @@ func (r *Rig) startBus(ctx context.Context) error {
 // AwaitBus waits until the bus listens.
 func (r *Rig) AwaitBus(ctx context.Context) error {
 	return Eventually(ctx, startWithin, "the bus listens", func() bool {
-		c, err := net.DialTimeout("tcp", strings.TrimPrefix(r.url, "nats://"), time.Second)
+		c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", strings.TrimPrefix(r.url, "nats://"))
 		if err != nil {
 			return false
 		}
