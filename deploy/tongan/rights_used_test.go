@@ -210,7 +210,7 @@ func TestEveryRightIsNeededAndNoneIsMissing(t *testing.T) {
 	keys := newKeys(t, dir)
 	l := newLedger(keys)
 	b := guard(t, keys, access.Users(), l)
-	earlierKeyStream(t, b, keys)
+	earlierStreams(t, b, keys)
 	s := startAt(t, dir, b.ClientURL())
 	conns := people(t, s.operator(t))
 	if err := compare(sendAll(t, conns), source); err != nil {
@@ -287,17 +287,22 @@ func startAt(t *testing.T, dir, natsURL string) *standalone {
 	return s
 }
 
-// earlierKeyStream creates the key stream as an earlier release did.
-func earlierKeyStream(t *testing.T, b *server.Server, keys *serviceKeys) {
+// earlierStreams creates the streams that a migration mends as an earlier release did.
+func earlierStreams(t *testing.T, b *server.Server, keys *serviceKeys) {
 	t.Helper()
 	js := natstest.Connect(t, b.ClientURL(), keys.users[access.Migration].ServiceOptions(access.Migration)...)
 	defer js.Conn().Close()
 	for _, c := range eventlog.Streams(eventlog.StreamOptions{MaxBytes: 1 << 30}) {
-		if c.Name == subject.StreamKeys {
+		switch c.Name {
+		case subject.StreamKeys:
 			c.MaxMsgsPerSubject = 1
-			if _, err := js.CreateStream(t.Context(), c); err != nil {
-				t.Fatal(err)
-			}
+		case subject.StreamDead:
+			c.AllowAtomicPublish = false
+		default:
+			continue
+		}
+		if _, err := js.CreateStream(t.Context(), c); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

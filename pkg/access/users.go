@@ -165,11 +165,11 @@ func infos(services ...string) []string {
 	return out
 }
 
-// follows is what it takes to read whole streams, and to read on after a lost connection.
+// follows is what it takes to read whole streams.
 func follows(services ...string) []string {
 	var out []string
 	for _, s := range services {
-		for _, operation := range []string{"CONSUMER.CREATE", "CONSUMER.MSG.NEXT", "CONSUMER.DELETE"} {
+		for _, operation := range []string{"CONSUMER.CREATE", "CONSUMER.MSG.NEXT"} {
 			out = append(out, subject.API(operation, subject.Stream(s), "*"))
 		}
 	}
