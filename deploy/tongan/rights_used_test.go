@@ -255,7 +255,10 @@ func (s *standalone) inspect(t *testing.T) {
 	}
 	// Of all that was done, what disturbs is wrong, and nothing else.
 	const damaged = ": a header is missing or does not fit the subject\n"
-	out, errs, err = s.verify(t)
+	natstest.Eventually(t, time.Minute, "what disturbs is projected", func() bool {
+		out, errs, err = s.verify(t)
+		return !strings.Contains(out, "rows missing")
+	})
 	if err == nil || strings.Count(out, "WRONG") != 2 || strings.Count(out, damaged) != 2 || !strings.Contains(errs, "2 findings, 0 mended") {
 		t.Errorf("verify: %v\n%s%s", err, out, errs)
 	}

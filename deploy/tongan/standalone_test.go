@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -249,12 +252,12 @@ func natsCLI(t *testing.T, s *standalone) {
 	}
 }
 
-// subscribed reports whether somebody subscribes to all events.
+// subscribed reports whether the NATS CLI subscribes to all events.
 func subscribed(t *testing.T, s *standalone) bool {
 	t.Helper()
 	for line := range strings.SplitSeq(s.logs.String(), "\n") {
 		if f := strings.Fields(line); len(f) == 2 && f[0] == "monitoring" {
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, strings.Replace(f[1], "/healthz", "/subsz?subs=1&limit=10000", 1), nil)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, strings.Replace(f[1], "/healthz", "/connz?subs=1&limit=10000", 1), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -263,9 +266,13 @@ func subscribed(t *testing.T, s *standalone) bool {
 				return false
 			}
 			defer func() { _ = resp.Body.Close() }()
-			var b bytes.Buffer
-			_, _ = b.ReadFrom(resp.Body)
-			return strings.Contains(b.String(), `"tongan.evt.\u003e"`)
+			var connz server.Connz
+			if err := json.NewDecoder(resp.Body).Decode(&connz); err != nil {
+				return false
+			}
+			return slices.ContainsFunc(connz.Conns, func(c *server.ConnInfo) bool {
+				return strings.HasPrefix(c.Name, "NATS CLI") && slices.Contains(c.Subs, "tongan.evt.>")
+			})
 		}
 	}
 	return false
