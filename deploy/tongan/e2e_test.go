@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -54,34 +53,14 @@ func testMain(m *testing.M) int {
 type standalone struct {
 	dir, natsURL, httpURL, tcpAddr string
 	cmd                            *exec.Cmd
-	logs                           *lockedBuffer
+	logs                           *natstest.Lines
 	ended                          chan error
-}
-
-// lockedBuffer takes the output of a process and can be read meanwhile.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-// Write appends.
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-// String returns all that was written.
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // startStandalone starts one on free ports and waits until it is up; it is killed with the test if it still runs.
 func startStandalone(t *testing.T, dir string) *standalone {
 	t.Helper()
-	s := &standalone{dir: dir, logs: &lockedBuffer{}, ended: make(chan error, 1)}
+	s := &standalone{dir: dir, logs: &natstest.Lines{}, ended: make(chan error, 1)}
 	s.cmd = exec.Command(binary, "standalone", "--data", dir, "--nats-port", "0", "--nats-http-port", "0",
 		"--clickhouse-http-port", "0", "--clickhouse-tcp-port", "0", "--log-level", "debug")
 	s.cmd.Stderr = s.logs

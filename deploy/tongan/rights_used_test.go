@@ -267,7 +267,7 @@ func (s *standalone) inspect(t *testing.T) {
 // startAt starts everything but the bus as a process of its own and waits until it is up.
 func startAt(t *testing.T, dir, natsURL string) *standalone {
 	t.Helper()
-	s := &standalone{dir: dir, natsURL: natsURL, logs: &lockedBuffer{}, ended: make(chan error, 1)}
+	s := &standalone{dir: dir, natsURL: natsURL, logs: &natstest.Lines{}, ended: make(chan error, 1)}
 	s.cmd = exec.Command(binary, "standalone", "--data", dir, "--nats-url", natsURL, "--unsynced", "--clickhouse-http-port", "0", "--clickhouse-tcp-port", "0")
 	s.cmd.Stdout, s.cmd.Stderr = s.logs, s.logs
 	if err := s.cmd.Start(); err != nil {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,7 +21,7 @@ import (
 // acknowledged, and without cutting a connection.
 func TestABusThatCouldNotWriteGoesOnByItself(t *testing.T) {
 	t.Parallel()
-	dir, logged := t.TempDir(), &lines{}
+	dir, logged := t.TempDir(), &natstest.Lines{}
 	s := start(t, bus.Config{Dir: dir, MonitorPort: -1, Log: slog.New(slog.NewTextHandler(logged, nil))})
 	js := natstest.Connect(t, s.ClientURL(), nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 		if err != nil {
@@ -79,24 +78,6 @@ func publish(t *testing.T, js jetstream.JetStream) error {
 	defer cancel()
 	_, err := js.Publish(ctx, "s", make([]byte, 100_000), jetstream.WithRetryAttempts(0))
 	return err
-}
-
-// lines are what is logged, by several goroutines.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // A server that cannot use the folder of a stream while it starts would remove it.

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -108,7 +107,7 @@ func TestAProcessThatCannotStartSaysWhatToDo(t *testing.T) {
 // A bus that answers but does not store is an alarm: an error in the log, and in both kinds of health, until it stores again.
 func TestAServiceGivesTheAlarmWhileTheBusDoesNotStore(t *testing.T) {
 	t.Parallel()
-	js, logged, addr := natstest.Bus(t), &lines{}, free(t)
+	js, logged, addr := natstest.Bus(t), &natstest.Lines{}, free(t)
 	rt := &Runtime{JS: js, Log: slog.New(slog.NewTextHandler(logged, nil))}
 	ctx, cancel := context.WithCancel(t.Context())
 	end, err := serveHealth(ctx, addr, rt)
@@ -150,24 +149,6 @@ func TestAServiceGivesTheAlarmWhileTheBusDoesNotStore(t *testing.T) {
 	if !strings.Contains(logged.String(), "the bus stores again") {
 		t.Errorf("the log is\n%s", logged)
 	}
-}
-
-// lines are what is logged, by several goroutines.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // setRoom gives the stream so many bytes of room, and returns how many it had.
