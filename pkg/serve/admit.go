@@ -60,7 +60,7 @@ func decode(req micro.Request, into proto.Message) error {
 	if err := proto.Unmarshal(req.Data(), into); err != nil {
 		return &BadInput{"payload", fmt.Sprintf("is neither JSON nor a protobuf message %s", name)}
 	}
-	return unknownFields("", into.ProtoReflect())
+	return unknownFields(nil, into.ProtoReflect())
 }
 
 // jsonError matches what may be passed on of an error of protojson: the place, and the name of the field. Values are left out.
@@ -78,36 +78,11 @@ func jsonRule(name protoreflect.FullName, err error) string {
 	}
 }
 
-func unknownFields(path string, m protoreflect.Message) error {
+func unknownFields(at *place, m protoreflect.Message) error {
 	if len(m.GetUnknown()) > 0 {
-		return &BadInput{strings.TrimPrefix(path, "."), fmt.Sprintf("has a field that %s does not have", m.Descriptor().FullName())}
+		return &BadInput{at.String(), fmt.Sprintf("has a field that %s does not have", m.Descriptor().FullName())}
 	}
-	return walk(path, m, func(path string, _ protoreflect.FieldDescriptor, sub protoreflect.Message) error {
-		return unknownFields(path, sub)
-	}, nil)
-}
-
-// walk calls message for each message directly inside m, and text for each text field, with their paths.
-func walk(path string, m protoreflect.Message, message func(string, protoreflect.FieldDescriptor, protoreflect.Message) error,
-	text func(string, protoreflect.FieldDescriptor, string) error,
-) error {
-	var failed error
-	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		at := path + "." + string(fd.Name())
-		switch {
-		case fd.IsList() && fd.Message() != nil:
-			for i := 0; i < v.List().Len() && failed == nil; i++ {
-				failed = message(fmt.Sprintf("%s[%d]", at, i), fd, v.List().Get(i).Message())
-			}
-		case fd.IsList() || fd.IsMap():
-		case fd.Message() != nil:
-			failed = message(at, fd, v.Message())
-		case fd.Kind() == protoreflect.StringKind && text != nil:
-			failed = text(at, fd, v.String())
-		}
-		return failed == nil
-	})
-	return failed
+	return walk(at, m, unknownFields, nil)
 }
 
 // validate checks a message against the annotations of the contract.
@@ -125,12 +100,12 @@ func validate(m proto.Message) error {
 }
 
 // checkDistricts refuses a district that the deployment does not serve, wherever the message names one.
-func checkDistricts(path string, m protoreflect.Message, districts []string) error {
-	return walk(path, m, func(path string, _ protoreflect.FieldDescriptor, sub protoreflect.Message) error {
-		return checkDistricts(path, sub, districts)
-	}, func(path string, fd protoreflect.FieldDescriptor, value string) error {
-		if (fd.Name() == "adm_code" || strings.HasSuffix(string(fd.Name()), "_adm_code")) && !slices.Contains(districts, value) {
-			return &BadInput{strings.TrimPrefix(path, "."), "is not a district served here (" + strings.Join(districts, ", ") + ")"}
+func checkDistricts(at *place, m protoreflect.Message, districts []string) error {
+	return walk(at, m, func(at *place, sub protoreflect.Message) error {
+		return checkDistricts(at, sub, districts)
+	}, func(at *place, value string) error {
+		if name := at.field.Name(); (name == "adm_code" || strings.HasSuffix(string(name), "_adm_code")) && !slices.Contains(districts, value) {
+			return &BadInput{at.String(), "is not a district served here (" + strings.Join(districts, ", ") + ")"}
 		}
 		return nil
 	})
@@ -142,22 +117,21 @@ const (
 	lastYear  = 2148
 )
 
-// checkTimes refuses an instant or a day (a field …_on) that is none, or that no table could hold, wherever the message has one.
-func checkTimes(path string, m protoreflect.Message) error {
-	return walk(path, m, func(path string, _ protoreflect.FieldDescriptor, sub protoreflect.Message) error {
-		if at, ok := sub.Interface().(*timestamppb.Timestamp); ok {
-			if year := at.AsTime().Year(); !at.IsValid() || year < firstYear || year > lastYear {
-				return &BadInput{strings.TrimPrefix(path, "."), fmt.Sprintf("must be an instant from %d to %d", firstYear, lastYear)}
-			}
-			return nil
+// checkTimes refuses an instant or a day (a field …_on) that is none, or that no table could hold, wherever the message has one. (protovalidate
+// could say it of instants, but with CEL, which takes longer than all its other rules of a command.)
+func checkTimes(at *place, m protoreflect.Message) error {
+	if instant, ok := m.Interface().(*timestamppb.Timestamp); ok {
+		if !instant.IsValid() || !instant.AsTime().After(time.Unix(0, 0)) || instant.AsTime().Year() > lastYear {
+			return &BadInput{at.String(), fmt.Sprintf("must be an instant after %d-01-01T00:00:00Z, until %d", firstYear, lastYear)}
 		}
-		return checkTimes(path, sub)
-	}, func(path string, fd protoreflect.FieldDescriptor, value string) error {
-		if !strings.HasSuffix(string(fd.Name()), "_on") {
+		return nil
+	}
+	return walk(at, m, checkTimes, func(at *place, value string) error {
+		if !strings.HasSuffix(string(at.field.Name()), "_on") {
 			return nil
 		}
 		if day, err := time.Parse(time.DateOnly, value); err != nil || day.Year() < firstYear || day.Year() > lastYear {
-			return &BadInput{strings.TrimPrefix(path, "."), fmt.Sprintf("must be a date, YYYY-MM-DD, from %d to %d", firstYear, lastYear)}
+			return &BadInput{at.String(), fmt.Sprintf("must be a date, YYYY-MM-DD, from %d to %d", firstYear, lastYear)}
 		}
 		return nil
 	})
@@ -205,18 +179,23 @@ func checkPersonal(m protoreflect.MessageDescriptor, sealed bool, seen map[proto
 	return nil
 }
 
-// digest is the first 8 bytes of SHA-256 over a command without its personal fields and without what a service fills in.
-func digest(c decider.Event) ([]byte, error) {
-	clean := proto.Clone(c).(decider.Event)
-	clean.GetProvenance().CommandDigest = nil
-	clean.GetProvenance().RecordedBy = ""
-	clearPersonal(clean.ProtoReflect())
-	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(clean)
+// digest is the first 8 bytes of SHA-256 over a command without its personal fields, which only one of a type that is sealed has, and without
+// what a service fills in.
+func digest(c decider.Event, sealed bool) ([]byte, error) {
+	if sealed {
+		c = proto.Clone(c).(decider.Event)
+		clearPersonal(c.ProtoReflect())
+	}
+	p := c.GetProvenance()
+	by, sum := p.GetRecordedBy(), p.GetCommandDigest()
+	p.RecordedBy, p.CommandDigest = "", nil
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(c)
+	p.RecordedBy, p.CommandDigest = by, sum
 	if err != nil {
 		return nil, fmt.Errorf("digest: %w", err)
 	}
-	sum := sha256.Sum256(b)
-	return sum[:8], nil
+	whole := sha256.Sum256(b)
+	return whole[:8], nil
 }
 
 // clearPersonal removes every personal field of a message.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -70,20 +71,17 @@ func wholeHeaders(req micro.Request) bool {
 	return names == 1 && len(req.Headers().Values(headerRequestInfo)) == 1 && lines <= maxHeaders && headerSize(req) <= size
 }
 
-// headerSize is the size of a request's headers as they came. The library knows it (nats.Msg.Size), but its package micro does not tell; where
-// it cannot be found out, it is as large as can be.
+// headerSize is the size of a request's headers as they came. The library's message knows it, but its package micro does not show the message;
+// where it cannot be found, the size is as large as can be.
 func headerSize(req micro.Request) int {
-	v := reflect.ValueOf(req)
-	for _, field := range []string{"msg", "wsz"} {
-		if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
-			return math.MaxInt
+	if v := reflect.ValueOf(req); v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct {
+		for i := range v.Elem().NumField() { //nolint:modernize // Fields would make a name for each
+			if f := v.Elem().Field(i); f.Type() == reflect.TypeFor[*nats.Msg]() {
+				return (*nats.Msg)(f.UnsafePointer()).Size() - len(req.Subject()) - len(req.Reply()) - len(req.Data())
+			}
 		}
-		v = v.Elem().FieldByName(field)
 	}
-	if v.Kind() != reflect.Int {
-		return math.MaxInt
-	}
-	return int(v.Int()) - len(req.Subject()) - len(req.Reply()) - len(req.Data())
+	return math.MaxInt
 }
 
 // identify returns who sent a request.
@@ -121,12 +119,12 @@ func checkPlaces(c access.Caller, m protoreflect.Message, command bool) error {
 }
 
 func places(c access.Caller, m protoreflect.Message) (institution bool, err error) {
-	err = walk("", m, func(_ string, _ protoreflect.FieldDescriptor, sub protoreflect.Message) error {
+	err = walk(nil, m, func(_ *place, sub protoreflect.Message) error {
 		inside, err := places(c, sub)
 		institution = institution || inside
 		return err
-	}, func(_ string, fd protoreflect.FieldDescriptor, value string) error {
-		switch fd.Name() {
+	}, func(at *place, value string) error {
+		switch at.field.Name() {
 		case "adm_code":
 			return c.Covers(value, "")
 		case "institution_id":

@@ -167,14 +167,14 @@ func (a admission[C]) admit(ctx context.Context, rt *Runtime, body C) (decider.C
 		}
 		p.CommandId = a.creates(body)
 	}
-	if err := checkTimes("", body.ProtoReflect()); err != nil {
+	if err := checkTimes(nil, body.ProtoReflect()); err != nil {
 		return decider.Command{}, err
 	}
 	now := rt.Clock.Now()
 	if err := checkTime(body, now); err != nil {
 		return decider.Command{}, err
 	}
-	if err := checkDistricts("", body.ProtoReflect(), rt.Districts); err != nil {
+	if err := checkDistricts(nil, body.ProtoReflect(), rt.Districts); err != nil {
 		return decider.Command{}, err
 	}
 	if err := checkPlaces(caller, body.ProtoReflect(), true); err != nil {
@@ -189,7 +189,7 @@ func (a admission[C]) admit(ctx context.Context, rt *Runtime, body C) (decider.C
 			return decider.Command{}, err
 		}
 	}
-	sum, err := digest(body) // of what the caller said; what is filled in may come out otherwise another time
+	sum, err := digest(body, a.box != nil) // of what the caller said; what is filled in may come out otherwise another time
 	if err != nil {
 		return decider.Command{}, err
 	}
@@ -210,23 +210,23 @@ func (a admission[C]) seal(ctx context.Context, aggregate string, cmd *decider.C
 		return nil
 	}
 	cmd.Sealed = make(map[string]*eventv1.Sealed)
-	return a.sealFields(ctx, "", aggregate, cmd.Body.ProtoReflect(), cmd.Sealed)
+	return a.sealFields(ctx, nil, aggregate, cmd.Body.ProtoReflect(), cmd.Sealed)
 }
 
-func (a admission[C]) sealFields(ctx context.Context, path, aggregate string, m protoreflect.Message, out map[string]*eventv1.Sealed) error {
-	return walk(path, m, func(at string, fd protoreflect.FieldDescriptor, sub protoreflect.Message) error {
-		if !personal(fd) {
+func (a admission[C]) sealFields(ctx context.Context, at *place, aggregate string, m protoreflect.Message, out map[string]*eventv1.Sealed) error {
+	return walk(at, m, func(at *place, sub protoreflect.Message) error {
+		if !personal(at.field) {
 			return a.sealFields(ctx, at, aggregate, sub, out)
 		}
-		s, err := a.box.Seal(ctx, a.keyOf(m.Interface()), aggregate, string(fd.Name()), sub.Interface())
+		s, err := a.box.Seal(ctx, a.keyOf(m.Interface()), aggregate, string(at.field.Name()), sub.Interface())
 		if errors.Is(err, seal.ErrDestroyed) {
-			return decider.Refuse(strings.TrimPrefix(at, "."), "cannot be kept: the child is forgotten")
+			return decider.Refuse(at.String(), "cannot be kept: the child is forgotten")
 		}
 		if err != nil {
 			return err
 		}
-		out[strings.TrimPrefix(at, ".")] = s
-		m.Clear(fd)
+		out[at.String()] = s
+		m.Clear(at.field)
 		return nil
 	}, nil)
 }

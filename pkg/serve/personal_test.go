@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -19,7 +20,7 @@ func digestOf(t *testing.T, r asked) []byte {
 	if err := decode(r, c); err != nil {
 		t.Fatal(err)
 	}
-	sum, err := digest(c)
+	sum, err := digest(c, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,11 +43,27 @@ func TestDigestIsOfTheContentAndNotOfItsForm(t *testing.T) {
 	}
 }
 
+// Taking the digest of a command changes nothing in it, whether it has personal fields or not.
+func TestDigestLeavesTheCommandAsItIs(t *testing.T) {
+	t.Parallel()
+	for _, sealed := range []bool{true, false} {
+		c := visit()
+		c.Provenance.RecordedBy, c.Provenance.CommandDigest = "w9", []byte("12345678")
+		before := proto.Clone(c)
+		if _, err := digest(c, sealed); err != nil {
+			t.Fatal(err)
+		}
+		if !proto.Equal(c, before) {
+			t.Errorf("sealed %v: the command is another one", sealed)
+		}
+	}
+}
+
 // Each leaf of a command is changed in turn: the digest is another one, unless the leaf is personal or is what the service fills in.
 func TestDigestIsOfEveryFieldThatIsNotPersonal(t *testing.T) {
 	t.Parallel()
 	leaves := func(c *outreachv1.RecordVisit) []leaf { return leavesOf("", false, c.ProtoReflect()) }
-	want, err := digest(visit())
+	want, err := digest(visit(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +72,7 @@ func TestDigestIsOfEveryFieldThatIsNotPersonal(t *testing.T) {
 		c := visit()
 		l := leaves(c)[i]
 		l.change()
-		got, err := digest(c)
+		got, err := digest(c, true)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -143,7 +143,7 @@ func TestBadInput(t *testing.T) {
 		{"unknown field in protobuf", recordVisit, append(changed(func(*outreachv1.RecordVisit) {}), 0xfa, 0x7f, 0x01, 'x'), "400", []string{"has a field"}},
 		{"value of the wrong type in JSON", recordVisit, []byte(`{"visitId":{"1f2e3d":1}}`), "400", []string{"payload"}},
 		{"missing occurred_at", recordVisit, changed(func(v *outreachv1.RecordVisit) { v.Provenance.OccurredAt = nil }), "400", []string{"provenance.occurred_at", "required"}},
-		{"zero occurred_at", recordVisit, changed(func(v *outreachv1.RecordVisit) { v.Provenance.OccurredAt = &timestamppb.Timestamp{} }), "400", []string{"provenance.occurred_at", "greater than"}},
+		{"zero occurred_at", recordVisit, changed(func(v *outreachv1.RecordVisit) { v.Provenance.OccurredAt = &timestamppb.Timestamp{} }), "400", []string{"provenance.occurred_at", "after 1970"}},
 		{"occurred_at in the future", recordVisit, changed(func(v *outreachv1.RecordVisit) {
 			v.Provenance.OccurredAt = timestamppb.New(servetest.Now.Add(6 * time.Minute))
 		}), "400", []string{"provenance.occurred_at", "5 minutes"}},

@@ -170,7 +170,7 @@ type Provenance struct {
 	// Id of the command that led to this, chosen by the caller before the first try; the same id again changes nothing.
 	// May be left out only where the command names what it creates: that id then serves.
 	CommandId string `protobuf:"bytes,1,opt,name=command_id,json=commandId,proto3" json:"command_id,omitempty"`
-	// When it happened (发生时间), UTC; at most 5 minutes ahead of the service's clock.
+	// When it happened (发生时间), UTC; at most 5 minutes ahead of the service's clock, and like every instant after 1970-01-01T00:00:00Z.
 	OccurredAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=occurred_at,json=occurredAt,proto3" json:"occurred_at,omitempty"`
 	// Opaque id of the person who did it (经办人). In a command it may be left out: then it is the caller. Somebody else may only be named
 	// by a caller whose role enters for others, and of the same organisation.
@@ -308,12 +308,12 @@ var File_tongan_event_v1_provenance_proto protoreflect.FileDescriptor
 
 const file_tongan_event_v1_provenance_proto_rawDesc = "" +
 	"\n" +
-	" tongan/event/v1/provenance.proto\x12\x0ftongan.event.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x05\n" +
+	" tongan/event/v1/provenance.proto\x12\x0ftongan.event.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x05\n" +
 	"\n" +
 	"Provenance\x12>\n" +
 	"\n" +
-	"command_id\x18\x01 \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^[A-Za-z0-9_-]{1,64}$R\tcommandId\x12H\n" +
-	"\voccurred_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\v\xbaH\b\xc8\x01\x01\xb2\x01\x02*\x00R\n" +
+	"command_id\x18\x01 \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^[A-Za-z0-9_-]{1,64}$R\tcommandId\x12C\n" +
+	"\voccurred_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\n" +
 	"occurredAt\x12?\n" +
 	"\fperformed_by\x18\x03 \x01(\tB\x1c\xbaH\x19r\x172\x15^[A-Za-z0-9_-]{1,64}$R\vperformedBy\x12@\n" +
 	"\vrecorded_by\x18\x04 \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^[A-Za-z0-9_-]{1,64}$R\n" +
