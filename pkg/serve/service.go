@@ -31,7 +31,11 @@ const (
 
 // Run offers endpoints under the name of a service until ctx ends; then it takes no new requests and finishes those under way.
 func Run(ctx context.Context, rt *Runtime, name, description string, endpoints []Endpoint) error {
-	r := &running{rt: rt, slots: make(chan struct{}, atOnce), stats: make(map[string]*stats), attempts: access.NewAttempts(rt.JS), room: room{rt: rt, stream: subject.Stream(name)}}
+	r := &running{
+		rt: rt, slots: make(chan struct{}, atOnce), tasks: make(chan task), ended: make(chan struct{}), stats: make(map[string]*stats),
+		attempts: access.NewAttempts(rt.JS), room: room{rt: rt, stream: subject.Stream(name)},
+	}
+	defer close(r.ended)
 	for _, e := range endpoints {
 		if e.invalid != nil {
 			return fmt.Errorf("endpoint %s: %w", e, e.invalid)
@@ -91,9 +95,12 @@ func endpointName(s string) string {
 }
 
 type running struct {
-	rt    *Runtime
+	rt *Runtime
+	// slots has room for as many workers as there may be; tasks are taken by those that are idle. Workers leave when ended is closed.
 	slots chan struct{}
-	wg    sync.WaitGroup
+	tasks chan task
+	ended chan struct{}
+	wg    sync.WaitGroup    // requests under way
 	stats map[string]*stats // by subject; not changed after the start
 	// attempts writes down what was refused to callers.
 	attempts *access.Attempts
@@ -123,17 +130,44 @@ func (s *stats) view() map[string]uint64 {
 	return view
 }
 
-// handler answers requests on goroutines of their own, at most atOnce of them.
+// task is a request that waits for a worker.
+type task struct {
+	e     Endpoint
+	req   micro.Request
+	begun time.Time
+}
+
+// handler has requests answered by workers, at most atOnce of them. A worker stays for the next request: a new goroutine would begin with a
+// small stack and grow it several times for each.
 func (r *running) handler(e Endpoint) micro.Handler {
 	return micro.HandlerFunc(func(req micro.Request) {
-		r.slots <- struct{}{}
-		begun := time.Now()
-		r.wg.Go(func() {
-			defer func() { <-r.slots }()
-			r.answer(e, req)
-			r.stats[e.subject].micros.Add(uint64(time.Since(begun).Microseconds()))
-		})
+		t := task{e, req, time.Now()}
+		r.wg.Add(1)
+		select {
+		case r.tasks <- t:
+			return
+		default:
+		}
+		select {
+		case r.tasks <- t:
+		case r.slots <- struct{}{}:
+			go r.work(t)
+		}
 	})
+}
+
+// work answers one request after the other until the service has ended.
+func (r *running) work(t task) {
+	for {
+		r.answer(t.e, t.req)
+		r.stats[t.e.subject].micros.Add(uint64(time.Since(t.begun).Microseconds()))
+		r.wg.Done()
+		select {
+		case t = <-r.tasks:
+		case <-r.ended:
+			return
+		}
+	}
 }
 
 func (r *running) answer(e Endpoint, req micro.Request) {
