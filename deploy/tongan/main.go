@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -38,9 +37,7 @@ type cli struct {
 
 func main() {
 	chengine.ChildMain()
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	serve.CollectRarely()
 	var c cli
 	k := kong.Parse(&c, kong.Name("tongan"), kong.Description("Tongan (童安): child protection in an emergency, as events."),
 		kong.UsageOnError(), kong.Vars{"roles": roleNames(), "childColumns": childColumnNames()})
@@ -53,10 +50,6 @@ func main() {
 		os.Exit(1)
 	}
 }
-
-// gcPercent lets the heap grow fivefold between collections: bus and services keep little on it, and collecting it often took a sixth of
-// the processor. GOGC overrides it.
-const gcPercent = 400
 
 type versionCmd struct{}
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"os"
+	"strconv"
 
 	"tongan.dev/pkg/bus"
 	"tongan.dev/pkg/serve"
@@ -17,6 +19,11 @@ type superviseCmd struct {
 
 // Run starts the server, and again whenever it ended or does not store although there is room, until ctx ends.
 func (c *superviseCmd) Run(ctx context.Context) error {
+	if os.Getenv("GOGC") == "" { // the server is a process of its own
+		if err := os.Setenv("GOGC", strconv.Itoa(serve.GCPercent)); err != nil {
+			return err
+		}
+	}
 	s := &bus.Supervised{Dir: c.Store, Health: c.Health, Command: c.Command, Log: serve.NewLog(c.LogLevel)}
 	return s.Run(ctx)
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -105,6 +106,17 @@ func Connect(url, name string, log *slog.Logger, opts ...nats.Option) (jetstream
 	return js, nil
 }
 
+// GCPercent lets the heap of a process of ours, and of a bus of our own, grow fivefold between collections (GOGC, which overrides it): they keep
+// little on it, and collecting it often takes a fifth of the processor.
+const GCPercent = 400
+
+// CollectRarely sets GCPercent for this process, unless GOGC says otherwise.
+func CollectRarely() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(GCPercent)
+	}
+}
+
 // Main runs one service as a process of its own until it is interrupted, and exits: 0 after a clean end, 1 after an error, which it
 // prints as one line. C holds the flags of this service beside Config.
 func Main[C any](name string, run func(ctx context.Context, rt *Runtime, cfg C) error) {
@@ -112,6 +124,7 @@ func Main[C any](name string, run func(ctx context.Context, rt *Runtime, cfg C) 
 		Config
 		Service C `embed:""`
 	}
+	CollectRarely()
 	kong.Parse(&cli, kong.Name(name), kong.Description("Service "+name+" of Tongan."))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := process(ctx, name, cli.Config, func(rt *Runtime) error { return run(ctx, rt, cli.Service) })
