@@ -249,27 +249,32 @@ func (f *Folded[S]) add(d Decider[S], e Recorded) error {
 		f.AdmCode = moved.GetToAdmCode()
 	}
 	f.size += perEvent + e.Size
-	if p.GetCommandId() != "" {
-		r := f.receipts[p.GetCommandId()]
-		r.events, r.digest = r.events+1, digestOf(p.GetCommandDigest())
-		f.receipts[p.GetCommandId()] = r
+	if id := p.GetCommandId(); id != "" {
+		r := f.receipts[id]
+		f.receipts[id] = receipt{last: e.Sequence, events: r.events + 1, digest: digestOf(p.GetCommandDigest())}
 	}
-	f.place(d, e)
+	f.noted(d, e)
 	return nil
 }
 
-// place notes the sequence of an event that is folded in.
+// place notes the sequence of an event that was folded in before it had one.
 func (f *Folded[S]) place(d Decider[S], e Recorded) {
-	p := e.Event.GetProvenance()
-	f.Revision, f.last = e.Sequence, e.Sequence
-	if d.Contested != nil {
-		if field := d.Contested(e.Event); field != "" {
-			f.changed[field] = Change{e.Sequence, cmp.Or(p.GetRecordedBy(), p.GetPerformedBy()), p.GetOccurredAt().AsTime()}
-		}
-	}
-	if r, ok := f.receipts[p.GetCommandId()]; ok {
+	if r, ok := f.receipts[e.Event.GetProvenance().GetCommandId()]; ok {
 		r.last = e.Sequence
-		f.receipts[p.GetCommandId()] = r
+		f.receipts[e.Event.GetProvenance().GetCommandId()] = r
+	}
+	f.noted(d, e)
+}
+
+// noted notes the sequence of an event beside its receipt.
+func (f *Folded[S]) noted(d Decider[S], e Recorded) {
+	f.Revision, f.last = e.Sequence, e.Sequence
+	if d.Contested == nil {
+		return
+	}
+	if field := d.Contested(e.Event); field != "" {
+		p := e.Event.GetProvenance()
+		f.changed[field] = Change{e.Sequence, cmp.Or(p.GetRecordedBy(), p.GetPerformedBy()), p.GetOccurredAt().AsTime()}
 	}
 }
 
