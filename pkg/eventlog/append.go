@@ -118,7 +118,11 @@ func (l *Log) prepare(ctx context.Context, id string, last uint64, events []deci
 
 // publish sends appends once, several as one batch, and sets the sequences of what was stored. A batch is stored in one piece.
 func (w *writer) publish(members []*pending) error {
-	ctx, cancel := context.WithTimeout(context.Background(), publishTimeout)
+	ctx := context.Background() // some may give up while others wait
+	if len(members) == 1 {
+		ctx = members[0].ctx
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	ctx, end := untilCut(ctx, w.js.Conn())
 	defer end()

@@ -76,11 +76,19 @@ func (w *writer) append(p *pending) (uint64, error) {
 		w.mu.Unlock()
 		return 0, fmt.Errorf("append %s: %w: too much waits", p.log.Key(p.id), ErrUnavailable)
 	}
-	w.waiting, w.bytes = append(w.waiting, p), w.bytes+p.size
 	w.open[p.filter] = p
+	defer w.close(p)
+	if len(w.waiting) == 0 && w.room() { // its own goroutine sends it: another one would have to be woken, and wake this one
+		w.rounds, w.crowd = w.rounds+1, w.crowd/2
+		w.mu.Unlock()
+		w.commit([]*pending{p})
+		w.mu.Lock()
+		w.rounds--
+	} else {
+		w.waiting, w.bytes = append(w.waiting, p), w.bytes+p.size
+	}
 	w.dispatch()
 	w.mu.Unlock()
-	defer w.close(p)
 	select {
 	case o := <-p.done:
 		return o.sequence, o.err
@@ -130,20 +138,31 @@ func (w *writer) withdraw(p *pending) bool {
 
 // dispatch sends what waits as far as there is room: one by one while they are few, otherwise all that wait. The lock is held.
 func (w *writer) dispatch() {
-	for len(w.waiting) > 0 {
-		var members []*pending
-		switch {
-		case w.crowd <= w.few && w.rounds+len(w.waiting) <= w.few:
-			members = w.take(1)
-		case w.rounds == 0: // the server stores one batch at a time
-			members = w.take(len(w.waiting))
-		default:
-			return
-		}
-		w.crowd = max(len(members), w.crowd/2)
-		w.rounds++
+	for members := w.next(); members != nil; members = w.next() {
 		go w.round(members)
 	}
+}
+
+// room reports whether one more may be sent by itself. The lock is held.
+func (w *writer) room() bool {
+	return w.crowd <= w.few && w.rounds+max(1, len(w.waiting)) <= w.few
+}
+
+// next takes what there is room to send now; nil is nothing. The lock is held.
+func (w *writer) next() (members []*pending) {
+	switch {
+	case len(w.waiting) == 0:
+		return nil
+	case w.room():
+		members = w.take(1)
+	case w.rounds == 0: // the server stores one batch at a time
+		members = w.take(len(w.waiting))
+	default:
+		return nil
+	}
+	w.crowd = max(len(members), w.crowd/2)
+	w.rounds++
+	return members
 }
 
 // take takes at most n of what waits, as much as fits into a batch, and only one of each aggregate: the server stores two in one batch
@@ -167,19 +186,22 @@ func (w *writer) take(n int) []*pending {
 	return members
 }
 
-// round sends what was taken and makes room for the next. It ends when all are answered: each try is bounded, and who gives up is left out
-// of the next.
+// round sends what was taken, and then what there is room for. It ends when all are answered: each try is bounded, and who gives up is left out
+// of the next. The next batch is sent from here, since a goroutine begun for it would run after all those that were just answered.
 func (w *writer) round(members []*pending) {
 	single := func(p *pending) bool { return len(p.msgs) == 1 }
-	if len(members) <= w.few && !slices.ContainsFunc(members, func(p *pending) bool { return !single(p) }) {
-		w.oneByOne(members)
-	} else {
-		w.commit(members)
+	for members != nil {
+		if len(members) <= w.few && !slices.ContainsFunc(members, func(p *pending) bool { return !single(p) }) {
+			w.oneByOne(members)
+		} else {
+			w.commit(members)
+		}
+		w.mu.Lock()
+		w.rounds--
+		members = w.next()
+		w.dispatch()
+		w.mu.Unlock()
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.rounds--
-	w.dispatch()
 }
 
 func (w *writer) oneByOne(members []*pending) {
@@ -195,8 +217,7 @@ func (w *writer) oneByOne(members []*pending) {
 func (w *writer) commit(members []*pending) {
 	futile := 0
 	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
-		members, _ = settle(present(members), (*pending).suspected)
-		if len(members) == 0 {
+		if members = w.setAside(present(members)); len(members) == 0 {
 			return
 		}
 		ended := stallOf(w.js.Conn()).begin()
@@ -238,6 +259,30 @@ func (w *writer) commit(members []*pending) {
 // present leaves out those whose callers gave up.
 func present(members []*pending) []*pending {
 	return slices.DeleteFunc(members, func(p *pending) bool { return p.ctx.Err() != nil })
+}
+
+// setAside leaves out those to whose aggregates others were heard to append. They are looked at while the others are sent, and if nothing came of
+// it wait again.
+func (w *writer) setAside(members []*pending) (left []*pending) {
+	var doubtful []*pending
+	for _, p := range members {
+		if p.suspected() {
+			doubtful = append(doubtful, p)
+			continue
+		}
+		left = append(left, p)
+	}
+	for _, p := range doubtful {
+		go func() {
+			if still, _ := settle([]*pending{p}, func(*pending) bool { return true }); len(still) > 0 {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.waiting, w.bytes = append(w.waiting, p), w.bytes+p.size
+				w.dispatch()
+			}
+		}()
+	}
+	return left
 }
 
 // suspected reports whether somebody else was heard to append since it was asked last.
