@@ -106,8 +106,8 @@ func Connect(url, name string, log *slog.Logger, opts ...nats.Option) (jetstream
 	return js, nil
 }
 
-// GCPercent lets the heap of a process of ours, and of a bus of our own, grow fivefold between collections (GOGC, which overrides it): they keep
-// little on it, and collecting it often takes a fifth of the processor.
+// GCPercent lets the heap of a service that carries out commands, and of a bus of our own, grow fivefold between collections (GOGC, which overrides
+// it): they keep little on it, and collecting it often takes a fifth of the processor. The projector keeps much, and gains nothing by it.
 const GCPercent = 400
 
 // CollectRarely sets GCPercent for this process, unless GOGC says otherwise.
@@ -124,7 +124,6 @@ func Main[C any](name string, run func(ctx context.Context, rt *Runtime, cfg C) 
 		Config
 		Service C `embed:""`
 	}
-	CollectRarely()
 	kong.Parse(&cli, kong.Name(name), kong.Description("Service "+name+" of Tongan."))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := process(ctx, name, cli.Config, func(rt *Runtime) error { return run(ctx, rt, cli.Service) })

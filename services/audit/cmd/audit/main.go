@@ -6,4 +6,7 @@ import (
 	"tongan.dev/services/audit"
 )
 
-func main() { serve.Main("audit", audit.Run) }
+func main() {
+	serve.CollectRarely()
+	serve.Main("audit", audit.Run)
+}

@@ -6,4 +6,7 @@ import (
 	"tongan.dev/services/healthcheck"
 )
 
-func main() { serve.Main("healthcheck", healthcheck.Run) }
+func main() {
+	serve.CollectRarely()
+	serve.Main("healthcheck", healthcheck.Run)
+}

@@ -6,4 +6,7 @@ import (
 	"tongan.dev/services/intake"
 )
 
-func main() { serve.Main("intake", intake.Run) }
+func main() {
+	serve.CollectRarely()
+	serve.Main("intake", intake.Run)
+}

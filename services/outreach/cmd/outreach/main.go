@@ -6,4 +6,7 @@ import (
 	"tongan.dev/services/outreach"
 )
 
-func main() { serve.Main("outreach", outreach.Run) }
+func main() {
+	serve.CollectRarely()
+	serve.Main("outreach", outreach.Run)
+}

@@ -6,4 +6,7 @@ import (
 	"tongan.dev/services/reporting"
 )
 
-func main() { serve.Main("reporting", reporting.Run) }
+func main() {
+	serve.CollectRarely()
+	serve.Main("reporting", reporting.Run)
+}
