@@ -3,7 +3,6 @@ package projector
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"strings"
 	"time"
 
@@ -113,10 +112,24 @@ func (r *rows) total() int {
 
 // empty takes all rows out and keeps their memory; what they held is let go.
 func (r *rows) empty() {
-	for _, table := range reflect.ValueOf(r).Elem().Fields() {
-		table.Clear()
-		table.SetLen(0)
-	}
+	r.Facts = emptied(r.Facts)
+	r.Visits = emptied(r.Visits)
+	r.Reminders = emptied(r.Reminders)
+	r.Deliveries = emptied(r.Deliveries)
+	r.Supports = emptied(r.Supports)
+	r.Cases = emptied(r.Cases)
+	r.CheckRounds = emptied(r.CheckRounds)
+	r.HealthChecks = emptied(r.HealthChecks)
+	r.ChildEvents = emptied(r.ChildEvents)
+	r.ContactEvents = emptied(r.ContactEvents)
+	r.Shifts = emptied(r.Shifts)
+	r.Deadlines = emptied(r.Deadlines)
+	r.Journal = emptied(r.Journal)
+}
+
+func emptied[T any](table []T) []T {
+	clear(table)
+	return table[:0]
 }
 
 // builder gathers the rows of one event.
