@@ -104,7 +104,7 @@ func (f *follower) follow(ctx context.Context) error {
 		if b.stop != nil {
 			return b.stop
 		}
-		if spare = (&batch{}); r.pressed { // otherwise a stream at rest would hold on to what it once needed
+		if spare = (&batch{}); r.large(b) { // otherwise a stream at rest would hold on to what it once needed
 			b.empty()
 			spare = b
 		}

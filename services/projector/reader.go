@@ -242,6 +242,9 @@ func (r *reader) full(b *batch) bool {
 	return b.total >= r.cfg.BatchRows/share || b.bytes >= batchBytes/share
 }
 
+// large reports whether a batch used a good part of the memory that it may have.
+func (r *reader) large(b *batch) bool { return b.total >= r.cfg.BatchRows/8 }
+
 // take returns the batch at hand and leaves an empty one. It waits for a first message, and then until the batch is full, at most until it is
 // due or what follows closely has come. When nothing comes for long, the batch is empty.
 func (r *reader) take(ctx context.Context, due time.Time, empty *batch) *batch {
