@@ -119,7 +119,10 @@ func (f *follower) write(ctx context.Context, b *batch) error {
 	if b.total == 0 {
 		return nil
 	}
-	if err := f.pack(ctx, b); err != nil {
+	if err := b.packed(); err != nil {
+		return err
+	}
+	if err := f.pack(ctx, b, &b.rows); err != nil {
 		return err
 	}
 	last := len(b.packs) - 1
