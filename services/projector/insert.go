@@ -18,8 +18,10 @@ const insertTimeout = time.Minute
 
 // insertSettings are how inserts are done: an insert is answered when its part is on disk, and none is taken for a repetition of another.
 // Exactness comes from rows that are the same when inserted again. Columns LowCardinality are sent as plain ones: to make their dictionaries
-// took the client more than all the rest of an insert.
-var insertSettings = clickhouse.Settings{"async_insert": 0, "deduplicate_insert": "disable", "low_cardinality_allow_in_native_format": 0, "optimize_on_insert": 0}
+// took the client more than all the rest of an insert. A block has each key once, so nothing in it is looked for to be replaced.
+var insertSettings = clickhouse.Settings{
+	"async_insert": 0, "deduplicate_insert": "disable", "low_cardinality_allow_in_native_format": 0, "optimize_on_insert": 0,
+}
 
 func insertContext(ctx context.Context) context.Context {
 	return clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings))
