@@ -1,21 +1,15 @@
 package projector
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"os"
-	"runtime/debug"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -25,7 +19,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"tongan.dev/pkg/access"
-	"tongan.dev/pkg/chclient"
 	"tongan.dev/pkg/chengine"
 	"tongan.dev/pkg/chtest"
 	"tongan.dev/pkg/decider"
@@ -34,7 +27,6 @@ import (
 	"tongan.dev/pkg/serve"
 	"tongan.dev/pkg/servetest"
 	"tongan.dev/pkg/subject"
-	"tongan.dev/pkg/transport"
 	auditv1 "tongan.dev/proto/gen/tongan/audit/v1"
 	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
 	healthcheckv1 "tongan.dev/proto/gen/tongan/healthcheck/v1"
@@ -113,77 +105,6 @@ func sized(tb testing.TB, name string, otherwise int) int {
 	return n
 }
 
-// resident notes the most memory that this process held, in MB, until it is told to stop.
-func resident(tb testing.TB) (most func() float64) {
-	tb.Helper()
-	debug.FreeOSMemory()
-	now := func() int64 {
-		text, err := os.ReadFile("/proc/self/statm")
-		if err != nil {
-			tb.Error(err)
-			return 0
-		}
-		pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
-		if err != nil {
-			tb.Error(err)
-		}
-		return pages * int64(os.Getpagesize())
-	}
-	var peak atomic.Int64
-	ctx, stop := context.WithCancel(tb.Context())
-	ended := make(chan struct{})
-	begun := time.Now()
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
-		for logged := begun; ctx.Err() == nil; {
-			select {
-			case <-ctx.Done():
-			case <-tick.C:
-			}
-			peak.Store(max(peak.Load(), now()))
-			if time.Since(logged) > 10*time.Second {
-				logged = time.Now()
-				tb.Logf("after %s: %d MB resident", time.Since(begun).Round(time.Second), now()>>20)
-			}
-		}
-	}()
-	return func() float64 {
-		stop()
-		<-ended
-		return float64(peak.Load()) / (1 << 20)
-	}
-}
-
-// rebuild runs a projector until the tables hold all that the streams hold, and returns how long that took.
-func rebuild(b *testing.B, js jetstream.JetStream, conn driver.Conn) time.Duration {
-	b.Helper()
-	goals := targets(b, js)
-	begun := time.Now()
-	p := run(b, js, conn, Config{Log: slog.New(slog.NewTextHandler(b.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))})
-	ctx, cancel := context.WithTimeout(b.Context(), 20*time.Minute)
-	defer cancel()
-	if err := WaitFor(ctx, conn, goals); err != nil {
-		b.Fatal(err)
-	}
-	took := time.Since(begun)
-	if err := p.end(); err != nil {
-		b.Fatal(err)
-	}
-	return took
-}
-
-// computing returns how many seconds of a processor this process has used.
-func computing(tb testing.TB) float64 {
-	tb.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		tb.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
-}
-
 // BenchmarkRebuild fills empty tables from a stream of TONGAN_BENCH_EVENTS readings of body temperature, 200 000 if not said: journal, facts and
 // one typed table. In the same run: its limits, reading and decoding alone, and inserting the same rows from memory alone.
 func BenchmarkRebuild(b *testing.B) {
@@ -196,11 +117,12 @@ func BenchmarkRebuild(b *testing.B) {
 
 	readAlone(b, js, min(n, 100_000)) // the first is slower
 	readRate := readAlone(b, js, n)
-	most := resident(b)
-	own := computing(b)
-	rate := float64(n) / rebuild(b, js, conn).Seconds()
-	b.ReportMetric((computing(b)-own)/float64(n)*1e6, "own-us")
-	b.ReportMetric(most(), "rss-MB")
+	bus := computing(b)
+	got := rebuild(b, js, e)
+	rate := float64(n) / got.took.Seconds()
+	b.ReportMetric((computing(b)-bus)/float64(n)*1e6, "bus-us")
+	b.ReportMetric(got.computed.Seconds()/float64(n)*1e6, "own-us")
+	b.ReportMetric(got.mostMB, "rss-MB")
 	empty(b, e)
 	insertRate := insertAlone(b, js, conn, min(n, 500_000))
 	b.ReportMetric(rate, "events/s")
@@ -226,9 +148,9 @@ func BenchmarkPoison(b *testing.B) {
 			}
 			return m
 		})
-		most := resident(b)
-		rate[name] = float64(n) / rebuild(b, js, conn).Seconds()
-		b.ReportMetric(most(), name+"-rss-MB")
+		got := rebuild(b, js, e)
+		rate[name] = float64(n) / got.took.Seconds()
+		b.ReportMetric(got.mostMB, name+"-rss-MB")
 		if name == "poison" {
 			dead, err := js.Stream(b.Context(), subject.StreamDead)
 			if err != nil {
@@ -386,11 +308,7 @@ func (d *desk) tell(b *testing.B) {
 // benchConn is the connection that the service makes.
 func benchConn(tb testing.TB, e *chengine.Engine) driver.Conn {
 	tb.Helper()
-	opts, err := chclient.Options(e.DSN(UserProjector), transport.TLS{}, false)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	conn, err := clickhouse.Open(opts)
+	conn, err := connect(e.DSN(UserProjector))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -430,15 +348,15 @@ func readAlone(b *testing.B, js jetstream.JetStream, n int) float64 {
 	return float64(n) / took.Seconds()
 }
 
-// insertAlone holds the rows of the first n messages in memory and inserts them. It returns how many messages a second.
+// insertAlone holds the rows of the first n messages in memory and inserts them: packed and written at the same time, as the projector does. It
+// returns how many messages a second.
 func insertAlone(b *testing.B, js jetstream.JetStream, conn driver.Conn, n int) float64 {
 	b.Helper()
 	f := benchFollower(b, js, conn)
 	if err := f.claim(b.Context()); err != nil {
 		b.Fatal(err)
 	}
-	var batches []*batch
-	at := &batch{}
+	chunks := []*rows{{}}
 	seen, all := 0, make(chan struct{})
 	r, err := f.open(b.Context(), 1, func(m message) {
 		made, err := rowsOf(m)
@@ -448,9 +366,9 @@ func insertAlone(b *testing.B, js jetstream.JetStream, conn driver.Conn, n int) 
 		if seen++; seen > n {
 			return
 		}
-		at.rows.add(made)
-		if at.total += made.total(); at.total >= f.cfg.BatchRows || seen == n {
-			batches, at = append(batches, at), &batch{}
+		at := chunks[len(chunks)-1]
+		if at.add(made); at.total() >= packRows {
+			chunks = append(chunks, &rows{})
 		}
 		if seen == n {
 			close(all)
@@ -461,11 +379,30 @@ func insertAlone(b *testing.B, js jetstream.JetStream, conn driver.Conn, n int) 
 	}
 	<-all
 	r.close()
-	begun := time.Now()
-	for _, one := range batches {
+	begun, packed, free := time.Now(), make(chan *batch), make(chan *batch, 2)
+	free <- &batch{}
+	free <- &batch{}
+	go func() {
+		defer close(packed)
+		at := <-free
+		for i, chunk := range chunks {
+			at.total += chunk.total()
+			if err := f.pack(b.Context(), at, chunk); err != nil {
+				b.Error(err)
+			}
+			if chunks[i] = nil; at.total >= f.cfg.BatchRows {
+				packed <- at
+				at = <-free
+			}
+		}
+		packed <- at
+	}()
+	for one := range packed {
 		if err := f.write(b.Context(), one); err != nil {
 			b.Fatal(err)
 		}
+		one.empty()
+		free <- one
 	}
 	return float64(n) / time.Since(begun).Seconds()
 }

@@ -104,7 +104,7 @@ func (f *follower) follow(ctx context.Context) error {
 		if b.stop != nil {
 			return b.stop
 		}
-		if spare = (&batch{}); r.pressed { // otherwise a stream at rest would hold on to what it once needed
+		if spare = (&batch{}); r.large(b) { // otherwise a stream at rest would hold on to what it once needed
 			b.empty()
 			spare = b
 		}
@@ -119,7 +119,10 @@ func (f *follower) write(ctx context.Context, b *batch) error {
 	if b.total == 0 {
 		return nil
 	}
-	if err := f.pack(ctx, b); err != nil {
+	if err := b.packed(); err != nil {
+		return err
+	}
+	if err := f.pack(ctx, b, &b.rows); err != nil {
 		return err
 	}
 	last := len(b.packs) - 1

@@ -24,7 +24,10 @@ import (
 	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
 )
 
-func TestMain(m *testing.M) { chtest.Main(m) }
+func TestMain(m *testing.M) {
+	projectorMain()
+	chtest.Main(m)
+}
 
 // waitLimit is how long anything may take; a test that needs it has failed.
 const waitLimit = 30 * time.Second

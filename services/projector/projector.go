@@ -126,11 +126,11 @@ func (p *Projector) Watermarks(ctx context.Context) (map[string]uint64, error) {
 func Watermarks(ctx context.Context, conn driver.Conn) (map[string]uint64, error) {
 	marks := make(map[string]uint64)
 	for _, service := range subject.Services() {
-		var w uint64
-		if err := conn.QueryRow(ctx, "SELECT max(seq) FROM "+journal+" WHERE stream = $1 AND projection_version = $2", subject.Stream(service), uint32(Version)).Scan(&w); err != nil {
-			return nil, fmt.Errorf("watermark of %s: %w", subject.Stream(service), err)
+		stream := subject.Stream(service)
+		var err error
+		if marks[stream], err = watermark(ctx, conn, stream); err != nil {
+			return nil, err
 		}
-		marks[subject.Stream(service)] = w
 	}
 	return marks, nil
 }
@@ -139,20 +139,23 @@ func Watermarks(ctx context.Context, conn driver.Conn) (map[string]uint64, error
 func WaitFor(ctx context.Context, conn driver.Conn, targets map[string]uint64) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for {
-		marks, err := Watermarks(ctx, conn)
-		if err != nil {
-			return err
-		}
-		if reached(marks, targets) {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("projection is at %v, not yet at %v: %w", marks, targets, ctx.Err())
-		case <-tick.C:
+	for stream, target := range targets {
+		for {
+			mark, err := watermark(ctx, conn, stream)
+			if err != nil {
+				return err
+			}
+			if mark >= target {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("projection of %s is at %d, not yet at %d: %w", stream, mark, target, ctx.Err())
+			case <-tick.C:
+			}
 		}
 	}
+	return nil
 }
 
 func reached(marks, targets map[string]uint64) bool {

@@ -34,11 +34,31 @@ type batch struct {
 	bytes int     // of payload
 	dead  []*eventv1.DeadLetter
 	stop  error // why the sequence after these cannot be had
+
+	packing sync.WaitGroup // what is packed meanwhile: the goroutine has before, packs and err until then
+	before  rows
+	err     error
 }
 
-// pack packs the rows that are not packed yet.
-func (p *Projector) pack(ctx context.Context, b *batch) error {
-	tables := b.rows.inserts()
+// packed waits until the rows before these are packed.
+func (b *batch) packed() error {
+	b.packing.Wait()
+	return b.err
+}
+
+// packMeanwhile packs the rows that are not packed yet, while others are added.
+func (p *Projector) packMeanwhile(ctx context.Context, b *batch) error {
+	if err := b.packed(); err != nil {
+		return err
+	}
+	b.rows, b.before = b.before, b.rows
+	b.packing.Go(func() { b.err = p.pack(ctx, b, &b.before) })
+	return nil
+}
+
+// pack packs rows, which follow those packed before.
+func (p *Projector) pack(ctx context.Context, b *batch, r *rows) error {
+	tables := r.inserts()
 	if b.packs == nil {
 		b.packs = make([]*pack, len(tables))
 	}
@@ -59,7 +79,7 @@ func (p *Projector) pack(ctx context.Context, b *batch) error {
 			return err
 		}
 	}
-	b.rows.empty()
+	r.empty()
 	return nil
 }
 
@@ -85,7 +105,7 @@ func (b *batch) empty() {
 		}
 	}
 	b.rows.empty()
-	*b = batch{rows: b.rows, packs: b.packs}
+	b.total, b.bytes, b.dead, b.stop = 0, 0, nil, nil
 }
 
 // source hands over every sequence of a stream, in order, in a goroutine of its own.
@@ -171,6 +191,7 @@ func (r *reader) close() {
 	r.stop(context.Canceled)
 	r.press(false)
 	r.source.close()
+	_ = r.batch.packed()
 }
 
 // stop notes why nothing comes after what was read so far.
@@ -216,7 +237,7 @@ func (r *reader) add(m message) {
 	b.rows.add(made)
 	b.total, b.bytes = b.total+made.total(), b.bytes+m.size
 	if b.rows.total() >= packRows {
-		if err := r.pack(r.ctx, b); err != nil {
+		if err := r.packMeanwhile(r.ctx, b); err != nil {
 			b.stop = err
 			notify(r.changed)
 			return
@@ -241,6 +262,9 @@ func (r *reader) full(b *batch) bool {
 	share := int(max(r.busy.Load(), 1))
 	return b.total >= r.cfg.BatchRows/share || b.bytes >= batchBytes/share
 }
+
+// large reports whether a batch used a good part of the memory that it may have.
+func (r *reader) large(b *batch) bool { return b.total >= r.cfg.BatchRows/8 }
 
 // take returns the batch at hand and leaves an empty one. It waits for a first message, and then until the batch is full, at most until it is
 // due or what follows closely has come. When nothing comes for long, the batch is empty.

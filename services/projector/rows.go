@@ -3,7 +3,6 @@ package projector
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"strings"
 	"time"
 
@@ -44,7 +43,7 @@ func (b *builder) rowsOf(m message) (rows, error) {
 	case m.err != nil:
 		return poison(m, m.err), nil
 	}
-	*b = builder{m: m, p: m.envelope.Event.GetProvenance(), rows: b.rows}
+	*b = builder{m: m, p: m.envelope.Event.GetProvenance(), rows: b.rows, known: b.known}
 	b.rows.empty()
 	b.occurred = b.instant(b.p.GetOccurredAt())
 	journal := b.journal()
@@ -113,10 +112,24 @@ func (r *rows) total() int {
 
 // empty takes all rows out and keeps their memory; what they held is let go.
 func (r *rows) empty() {
-	for _, table := range reflect.ValueOf(r).Elem().Fields() {
-		table.Clear()
-		table.SetLen(0)
-	}
+	r.Facts = emptied(r.Facts)
+	r.Visits = emptied(r.Visits)
+	r.Reminders = emptied(r.Reminders)
+	r.Deliveries = emptied(r.Deliveries)
+	r.Supports = emptied(r.Supports)
+	r.Cases = emptied(r.Cases)
+	r.CheckRounds = emptied(r.CheckRounds)
+	r.HealthChecks = emptied(r.HealthChecks)
+	r.ChildEvents = emptied(r.ChildEvents)
+	r.ContactEvents = emptied(r.ContactEvents)
+	r.Shifts = emptied(r.Shifts)
+	r.Deadlines = emptied(r.Deadlines)
+	r.Journal = emptied(r.Journal)
+}
+
+func emptied[T any](table []T) []T {
+	clear(table)
+	return table[:0]
 }
 
 // builder gathers the rows of one event.
@@ -127,6 +140,20 @@ type builder struct {
 	rows     rows
 	damage   error // the event says something that no sound event says
 	unknown  bool  // the event holds a value of an enum that this build does not know
+	known    known
+}
+
+// known is what was worked out for events before and is asked for again and again.
+type known struct {
+	codes map[value]string
+	text  string // a day as an event says it
+	day   time.Time
+}
+
+// value is a value of an enum.
+type value struct {
+	enum   protoreflect.EnumDescriptor
+	number protoreflect.EnumNumber
 }
 
 func (b *builder) journal() journalRow {
@@ -204,10 +231,15 @@ func (b *builder) instantOf(t *timestamppb.Timestamp) *time.Time {
 
 // day returns a day given as YYYY-MM-DD.
 func (b *builder) day(s string) time.Time {
+	if s == b.known.text && s != "" {
+		return b.known.day
+	}
 	d, err := time.Parse(time.DateOnly, s)
 	if err != nil || d.Year() < firstYear || d.Year() > lastYear {
 		b.damaged("a day is missing or out of range")
+		return d
 	}
+	b.known.text, b.known.day = s, d
 	return d
 }
 
@@ -222,11 +254,20 @@ type enum interface {
 
 // code returns the name of an enum's value without the enum's own, for example HOME_VISIT.
 func (b *builder) code(e enum) string {
-	if e.Descriptor().Values().ByNumber(e.Number()) == nil {
+	v := value{e.Descriptor(), e.Number()}
+	code, ok := b.known.codes[v]
+	if ok {
+		return code
+	}
+	if v.enum.Values().ByNumber(v.number) == nil {
 		b.unknown = true
 		return ""
 	}
-	return name(e)
+	if b.known.codes == nil {
+		b.known.codes = make(map[value]string)
+	}
+	b.known.codes[v] = name(e)
+	return b.known.codes[v]
 }
 
 // codes returns the codes of several values of an enum.

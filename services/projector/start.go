@@ -74,7 +74,7 @@ func Identity(ctx context.Context, js jetstream.JetStream, conn driver.Conn, ser
 	if _, err := f.claimed(ctx); err != nil {
 		return err
 	}
-	last, err := f.journal(ctx, "max(seq)", nil)
+	last, err := watermark(ctx, f.conn, f.stream)
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (f *follower) sameStream(ctx context.Context) error {
 
 // start returns the first sequence to be read: the one after the watermark, or the first that the journal lacks.
 func (f *follower) start(ctx context.Context) (uint64, error) {
-	last, err := f.journal(ctx, "max(seq)", nil)
+	last, err := watermark(ctx, f.conn, f.stream)
 	if err != nil {
 		return 0, err
 	}
@@ -109,7 +109,7 @@ func (f *follower) start(ctx context.Context) (uint64, error) {
 	}
 	complete := func(upTo uint64) bool {
 		// A bitmap counts distinct sequences as exactly as uniqExact, in a few megabytes where that takes a gigabyte.
-		n, e := f.journal(ctx, "groupBitmap(seq)", &upTo)
+		n, e := count(ctx, f.conn, f.stream, upTo)
 		err = errors.Join(err, e)
 		return n == upTo
 	}
@@ -121,13 +121,21 @@ func (f *follower) start(ctx context.Context) (uint64, error) {
 	return uint64(hole), err
 }
 
-// journal returns an aggregate over the stream's journal rows of this version, up to a sequence if one is given.
-func (f *follower) journal(ctx context.Context, aggregate string, upTo *uint64) (n uint64, err error) {
-	query, args := "SELECT "+aggregate+" FROM "+journal+" WHERE stream = $1 AND projection_version = $2", []any{f.stream, uint32(Version)}
-	if upTo != nil {
-		query, args = query+" AND seq <= $3", append(args, *upTo)
-	}
-	if err := f.conn.QueryRow(ctx, query, args...).Scan(&n); err != nil {
+// watermark returns the last sequence of a stream that the journal has in this version, 0 if it has none. It reads from the end, so that it costs
+// the same however much the journal holds.
+func watermark(ctx context.Context, conn driver.Conn, stream string) (last uint64, err error) {
+	return journalled(ctx, conn, "SELECT max(seq) FROM (SELECT seq FROM "+journal+" WHERE stream = $1 AND projection_version = $2 ORDER BY seq DESC LIMIT 1)",
+		stream, uint32(Version))
+}
+
+// count returns how many sequences of a stream the journal has in this version, up to one.
+func count(ctx context.Context, conn driver.Conn, stream string, upTo uint64) (uint64, error) {
+	return journalled(ctx, conn, "SELECT groupBitmap(seq) FROM "+journal+" WHERE stream = $1 AND projection_version = $2 AND seq <= $3",
+		stream, uint32(Version), upTo)
+}
+
+func journalled(ctx context.Context, conn driver.Conn, query string, args ...any) (n uint64, err error) {
+	if err := conn.QueryRow(ctx, query, args...).Scan(&n); err != nil {
 		return 0, fmt.Errorf("read journal: %w", err)
 	}
 	return n, nil
