@@ -25,8 +25,8 @@ const (
 	maxFutile = 3
 )
 
-// writer sends the appends of a process to a stream. The first goes out at once; those that come while it is under way wait and go out
-// together when it is answered, as one atomic batch with one fsync, each with its expectation on its first message.
+// writer sends the appends of a process to a stream: a few at once by themselves. Those that come while these are under way wait and go out
+// together when they are answered, as one atomic batch with one fsync, each with its expectation on its first message.
 type writer struct {
 	js     jetstream.JetStream
 	stream string
@@ -261,28 +261,26 @@ func present(members []*pending) []*pending {
 	return slices.DeleteFunc(members, func(p *pending) bool { return p.ctx.Err() != nil })
 }
 
-// setAside leaves out those to whose aggregates others were heard to append. They are looked at while the others are sent, and if nothing came of
-// it wait again.
-func (w *writer) setAside(members []*pending) (left []*pending) {
-	var doubtful []*pending
-	for _, p := range members {
-		if p.suspected() {
-			doubtful = append(doubtful, p)
-			continue
+// setAside leaves out those to whose aggregates others were heard to append. They are looked at while the others are sent.
+func (w *writer) setAside(members []*pending) []*pending {
+	return slices.DeleteFunc(members, func(p *pending) bool {
+		suspected := p.suspected()
+		if suspected {
+			go w.lookAt(p)
 		}
-		left = append(left, p)
+		return suspected
+	})
+}
+
+// lookAt answers an append if it is stored or in conflict, and otherwise has it wait again.
+func (w *writer) lookAt(p *pending) {
+	if _, answered := settle([]*pending{p}, func(*pending) bool { return true }); answered {
+		return
 	}
-	for _, p := range doubtful {
-		go func() {
-			if still, _ := settle([]*pending{p}, func(*pending) bool { return true }); len(still) > 0 {
-				w.mu.Lock()
-				defer w.mu.Unlock()
-				w.waiting, w.bytes = append(w.waiting, p), w.bytes+p.size
-				w.dispatch()
-			}
-		}()
-	}
-	return left
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waiting, w.bytes = append(w.waiting, p), w.bytes+p.size
+	w.dispatch()
 }
 
 // suspected reports whether somebody else was heard to append since it was asked last.

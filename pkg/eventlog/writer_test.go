@@ -91,8 +91,9 @@ func TestAnAppendAloneIsNoBatch(t *testing.T) {
 // Of a batch in which some expect what is no longer so, and one was stored before, these are told so, and the others go out again as one.
 func TestAConflictHurtsOnlyItsOwner(t *testing.T) {
 	t.Parallel()
-	js := natstest.Bus(t)
-	other, log := newLog(natstest.Connect(t, js.Conn().ConnectedUrl())), newLog(js)
+	bus := natstest.Bus(t)
+	js := natstest.Connect(t, bus.Conn().ConnectedUrl(), nats.NoEcho()) // as services connect: they do not hear themselves
+	other, log := newLog(bus), newLog(js)
 	id := func(i int) string { return fmt.Sprint("c", i) }
 	stored := make(map[int]uint64)
 	for i := range 100 {
