@@ -162,6 +162,7 @@ func (r *running) work(t task) {
 		r.answer(t.e, t.req)
 		r.stats[t.e.subject].micros.Add(uint64(time.Since(t.begun).Microseconds()))
 		r.wg.Done()
+		t = task{} // a request is let go while the next is waited for
 		select {
 		case t = <-r.tasks:
 		case <-r.ended:
