@@ -3,6 +3,7 @@ package projector
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -319,6 +320,21 @@ func TestWhatThisBuildDoesNotKnowIsUndecided(t *testing.T) {
 	} {
 		if got, err := rowsOf(m); !errors.Is(err, ErrUndecided) {
 			t.Errorf("%s: %v, %v", name, render(got), err)
+		}
+	}
+}
+
+// Emptying names each table by hand, since it is done for every event.
+func TestEmptyLeavesNoRowInAnyTable(t *testing.T) {
+	t.Parallel()
+	var r rows
+	for _, table := range reflect.ValueOf(&r).Elem().Fields() {
+		table.Set(reflect.MakeSlice(table.Type(), 2, 2))
+	}
+	r.empty()
+	for field, table := range reflect.ValueOf(r).Fields() {
+		if table.Len() != 0 {
+			t.Errorf("%s is not emptied", field.Name)
 		}
 	}
 }
