@@ -118,11 +118,7 @@ func (l *Log) prepare(ctx context.Context, id string, last uint64, events []deci
 
 // publish sends appends once, several as one batch, and sets the sequences of what was stored. A batch is stored in one piece.
 func (w *writer) publish(members []*pending) error {
-	ctx := context.Background() // some may give up while others wait
-	if len(members) == 1 {
-		ctx = members[0].ctx
-	}
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(contextOf(members), publishTimeout)
 	defer cancel()
 	ctx, end := untilCut(ctx, w.js.Conn())
 	defer end()

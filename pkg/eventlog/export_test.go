@@ -49,3 +49,11 @@ func (l *Log) Stale(id string) bool {
 	k, ok := l.states.kept.Peek(id)
 	return ok && k.stale
 }
+
+// Suspected reports whether somebody else was heard to append to an aggregate to which an append is under way.
+func (l *Log) Suspected(id string) bool {
+	l.writer.mu.Lock()
+	defer l.writer.mu.Unlock()
+	p := l.writer.open[l.agg.Filter(id)]
+	return p != nil && p.suspect.Load()
+}

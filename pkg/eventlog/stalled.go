@@ -38,6 +38,7 @@ func (s *stall) begin() func(error) {
 		case err == nil:
 			s.since = time.Time{}
 		case errors.Is(err, context.Canceled), kindOf(err) == conflicting: // the connection was cut, or the bus looked at it: that says nothing about its disk
+		case errors.Is(err, context.DeadlineExceeded) && time.Since(at) < publishTimeout/2: // who waited for it gave up, and too soon to say anything
 		case s.since.IsZero():
 			s.since = at
 		}

@@ -93,7 +93,7 @@ func (w *writer) append(p *pending) (uint64, error) {
 	case o := <-p.done:
 		return o.sequence, o.err
 	case <-p.ctx.Done():
-		if w.withdraw(p) {
+		if w.withdraw(p) && !p.unsure { // one that was sent without an answer, and then set aside, waits too
 			return 0, fmt.Errorf("append %s: %w: %w", p.log.Key(p.id), ErrUnavailable, p.ctx.Err())
 		}
 		return 0, fmt.Errorf("append %s: %w", p.log.Key(p.id), ErrUnclear)
@@ -252,8 +252,16 @@ func (w *writer) commit(members []*pending) {
 			go w.oneByOne(members) // who is at fault cannot be found out: nobody waits for the others
 			return
 		}
-		_ = pause(context.Background(), wait)
+		_ = pause(contextOf(members), wait)
 	}
+}
+
+// contextOf is the caller's context for an append by itself. Of several, some may give up while others wait.
+func contextOf(members []*pending) context.Context {
+	if len(members) == 1 {
+		return members[0].ctx
+	}
+	return context.Background()
 }
 
 // present leaves out those whose callers gave up.
