@@ -132,16 +132,15 @@ func (s *stats) view() map[string]uint64 {
 
 // task is a request that waits for a worker.
 type task struct {
-	e     Endpoint
-	req   micro.Request
-	begun time.Time
+	e   Endpoint
+	req micro.Request
 }
 
 // handler has requests answered by workers, at most atOnce of them. A worker stays for the next request: a new goroutine would begin with a
 // small stack and grow it several times for each.
 func (r *running) handler(e Endpoint) micro.Handler {
 	return micro.HandlerFunc(func(req micro.Request) {
-		t := task{e, req, time.Now()}
+		t := task{e, req}
 		r.wg.Add(1)
 		select {
 		case r.tasks <- t:
@@ -152,6 +151,8 @@ func (r *running) handler(e Endpoint) micro.Handler {
 		case r.tasks <- t:
 		case r.slots <- struct{}{}:
 			go r.work(t)
+		case <-r.ended:
+			r.wg.Done()
 		}
 	})
 }
@@ -159,8 +160,9 @@ func (r *running) handler(e Endpoint) micro.Handler {
 // work answers one request after the other until the service has ended.
 func (r *running) work(t task) {
 	for {
+		begun := time.Now()
 		r.answer(t.e, t.req)
-		r.stats[t.e.subject].micros.Add(uint64(time.Since(t.begun).Microseconds()))
+		r.stats[t.e.subject].micros.Add(uint64(time.Since(begun).Microseconds()))
 		r.wg.Done()
 		t = task{} // a request is let go while the next is waited for
 		select {
