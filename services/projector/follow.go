@@ -1,6 +1,7 @@
 package projector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -91,8 +92,8 @@ func (f *follower) follow(ctx context.Context) error {
 	due, spare := time.Time{}, &batch{}
 	for {
 		b := r.take(ctx, due, spare)
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if err := b.packed(); err != nil || ctx.Err() != nil {
+			return cmp.Or(ctx.Err(), err)
 		}
 		begun := time.Now()
 		if err := f.write(ctx, b); err != nil {
@@ -118,9 +119,6 @@ func (f *follower) write(ctx context.Context, b *batch) error {
 	}
 	if b.total == 0 {
 		return nil
-	}
-	if err := b.packed(); err != nil {
-		return err
 	}
 	if err := f.pack(ctx, b, &b.rows); err != nil {
 		return err

@@ -182,8 +182,10 @@ func appendField(c column.Interface, rows reflect.Value, f reflect.StructField) 
 		return appendAll(c, rows, f, pointer[time.Time])
 	case reflect.TypeFor[*time.Time]():
 		return appendAll(c, rows, f, func(at unsafe.Pointer) any { return *(**time.Time)(at) })
-	default:
+	case reflect.TypeFor[[]string]():
 		return appendAll(c, rows, f, func(at unsafe.Pointer) any { return *(*[]string)(at) })
+	default:
+		return fmt.Errorf("field %s is of type %s, which no column takes", f.Name, f.Type)
 	}
 }
 

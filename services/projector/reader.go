@@ -20,7 +20,7 @@ const (
 	quiet      = 10 * time.Second      // how long nothing may come before the stream is looked at
 	heartbeat  = 2 * time.Second       // how often the server says that nothing came
 	readAhead  = 4 << 20               // bytes that are asked for ahead
-	packRows   = 1024                  // rows that are packed at a time: so many that they stay in the processor's cache until then
+	packRows   = 1024                  // rows that are packed at a time: so many that they stay in the processor's cache until then; a quarter of a small batch
 )
 
 // errSkipped is returned when the bus handed over another message than the next: it is read again from the watermark on.
@@ -236,7 +236,7 @@ func (r *reader) add(m message) {
 	}
 	b.rows.add(made)
 	b.total, b.bytes = b.total+made.total(), b.bytes+m.size
-	if b.rows.total() >= packRows {
+	if b.rows.total() >= min(packRows, r.cfg.BatchRows/4) {
 		if err := r.packMeanwhile(r.ctx, b); err != nil {
 			b.stop = err
 			notify(r.changed)
