@@ -165,7 +165,8 @@ func (s *source) see(msg jetstream.Msg) {
 // reader makes rows of a stream, while a batch of what came before is written. Two batches are all it holds: when the one at hand is full, it
 // goes on only once that is taken.
 type reader struct {
-	*source
+	*follower
+	source  *source         // hands over messages before it is known here
 	ctx     context.Context //nolint:containedctx // ends the source's goroutine
 	builder builder
 
@@ -180,7 +181,7 @@ type reader struct {
 
 // read begins to make rows at a sequence.
 func (f *follower) read(ctx context.Context, next uint64) (*reader, error) {
-	r := &reader{ctx: ctx, batch: &batch{}, changed: make(chan struct{}, 1), taken: make(chan struct{}, 1)}
+	r := &reader{follower: f, ctx: ctx, batch: &batch{}, changed: make(chan struct{}, 1), taken: make(chan struct{}, 1)}
 	var err error
 	r.source, err = f.open(ctx, next, r.add, r.stop)
 	return r, err
