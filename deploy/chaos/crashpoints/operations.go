@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -164,16 +165,22 @@ func (e *erasure) look(ctx context.Context, d *deployment) error {
 	if err != nil {
 		return err
 	}
-	keys, err := d.intake.Stream(ctx, subject.StreamKeys)
+	// As intake itself does: it may ask the leader only.
+	last := fmt.Appendf(nil, `{"last_by_subj":%q}`, subject.Key(e.sealed.GetKeyId()))
+	answer, err := eventlog.Ask(ctx, d.intake.Conn(), subject.API("STREAM.MSG.GET", subject.StreamKeys), last)
 	if err != nil {
 		return err
 	}
-	k, err := keys.GetLastMsgForSubject(ctx, subject.Key(e.sealed.GetKeyId()))
-	if err != nil {
+	var got struct {
+		Message struct {
+			Data []byte `json:"data"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(answer.Data, &got); err != nil {
 		return err
 	}
 	wrapped := &eventv1.WrappedKey{}
-	err = proto.Unmarshal(k.Data, wrapped)
+	err = proto.Unmarshal(got.Message.Data, wrapped)
 	e.key = string(wrapped.GetCiphertext())
 	return err
 }
