@@ -189,9 +189,9 @@ func (w *writer) take(n int) []*pending {
 // round sends what was taken, and then what there is room for. It ends when all are answered: each try is bounded, and who gives up is left out
 // of the next. The next batch is sent from here, since a goroutine begun for it would run after all those that were just answered.
 func (w *writer) round(members []*pending) {
-	single := func(p *pending) bool { return len(p.msgs) == 1 }
+	several := func(p *pending) bool { return len(p.msgs) > 1 }
 	for members != nil {
-		if len(members) <= w.few && !slices.ContainsFunc(members, func(p *pending) bool { return !single(p) }) {
+		if len(members) <= w.few && !slices.ContainsFunc(members, several) {
 			w.oneByOne(members)
 		} else {
 			w.commit(members)
