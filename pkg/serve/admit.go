@@ -78,11 +78,16 @@ func jsonRule(name protoreflect.FullName, err error) string {
 	}
 }
 
+// messages are all that stand in another.
+var messages = &fields{about: func(fd protoreflect.FieldDescriptor) bool { return fd.Message() != nil }}
+
 func unknownFields(at *place, m protoreflect.Message) error {
 	if len(m.GetUnknown()) > 0 {
 		return &BadInput{at.String(), fmt.Sprintf("has a field that %s does not have", m.Descriptor().FullName())}
 	}
-	return walk(at, m, unknownFields, nil)
+	return messages.walk(at, m, func(at *place, _ protoreflect.Message, v protoreflect.Value) error {
+		return unknownFields(at, v.Message())
+	})
 }
 
 // validate checks a message against the annotations of the contract.
@@ -99,13 +104,16 @@ func validate(m proto.Message) error {
 	return &BadInput{Rule: strings.Join(rules, "; ")}
 }
 
+// districts are the fields that name one.
+var districts = &fields{about: func(fd protoreflect.FieldDescriptor) bool {
+	return fd.Kind() == protoreflect.StringKind && (fd.Name() == "adm_code" || strings.HasSuffix(string(fd.Name()), "_adm_code"))
+}}
+
 // checkDistricts refuses a district that the deployment does not serve, wherever the message names one.
-func checkDistricts(at *place, m protoreflect.Message, districts []string) error {
-	return walk(at, m, func(at *place, sub protoreflect.Message) error {
-		return checkDistricts(at, sub, districts)
-	}, func(at *place, value string) error {
-		if name := at.field.Name(); (name == "adm_code" || strings.HasSuffix(string(name), "_adm_code")) && !slices.Contains(districts, value) {
-			return &BadInput{at.String(), "is not a district served here (" + strings.Join(districts, ", ") + ")"}
+func checkDistricts(m protoreflect.Message, served []string) error {
+	return districts.walk(nil, m, func(at *place, _ protoreflect.Message, v protoreflect.Value) error {
+		if !slices.Contains(served, v.String()) {
+			return &BadInput{at.String(), "is not a district served here (" + strings.Join(served, ", ") + ")"}
 		}
 		return nil
 	})
@@ -117,20 +125,24 @@ const (
 	lastYear  = 2148
 )
 
-// checkTimes refuses an instant or a day (a field …_on) that is none, or that no table could hold, wherever the message has one. (protovalidate
-// could say it of instants, but with CEL, which takes longer than all its other rules of a command.)
-func checkTimes(at *place, m protoreflect.Message) error {
-	if instant, ok := m.Interface().(*timestamppb.Timestamp); ok {
-		if !instant.IsValid() || !instant.AsTime().After(time.Unix(0, 0)) || instant.AsTime().Year() > lastYear {
-			return &BadInput{at.String(), fmt.Sprintf("must be an instant after %d-01-01T00:00:00Z, until %d", firstYear, lastYear)}
-		}
-		return nil
-	}
-	return walk(at, m, checkTimes, func(at *place, value string) error {
-		if !strings.HasSuffix(string(at.field.Name()), "_on") {
+// times are instants and days, which are text: …_on.
+var times = &fields{about: func(fd protoreflect.FieldDescriptor) bool {
+	return fd.Message() != nil && fd.Message().FullName() == "google.protobuf.Timestamp" ||
+		fd.Kind() == protoreflect.StringKind && strings.HasSuffix(string(fd.Name()), "_on")
+}}
+
+// checkTimes refuses an instant or a day that is none, or that no table could hold, wherever the message has one. (protovalidate could say it of
+// instants, but with CEL, which takes longer than all its other rules of a command.)
+func checkTimes(m protoreflect.Message) error {
+	return times.walk(nil, m, func(at *place, _ protoreflect.Message, v protoreflect.Value) error {
+		if at.field.Message() != nil {
+			instant, _ := v.Message().Interface().(*timestamppb.Timestamp)
+			if !instant.IsValid() || !instant.AsTime().After(time.Unix(0, 0)) || instant.AsTime().Year() > lastYear {
+				return &BadInput{at.String(), fmt.Sprintf("must be an instant after %d-01-01T00:00:00Z, until %d", firstYear, lastYear)}
+			}
 			return nil
 		}
-		if day, err := time.Parse(time.DateOnly, value); err != nil || day.Year() < firstYear || day.Year() > lastYear {
+		if day, err := time.Parse(time.DateOnly, v.String()); err != nil || day.Year() < firstYear || day.Year() > lastYear {
 			return &BadInput{at.String(), fmt.Sprintf("must be a date, YYYY-MM-DD, from %d to %d", firstYear, lastYear)}
 		}
 		return nil
@@ -150,6 +162,9 @@ func personal(fd protoreflect.FieldDescriptor) bool {
 	o, ok := fd.Options().(*descriptorpb.FieldOptions)
 	return ok && o.GetDebugRedact()
 }
+
+// sealable are the personal fields of a command whose type checkPersonal lets pass.
+var sealable = &fields{about: personal}
 
 // checkPersonal says what is wrong with a command type whose personal fields would not be sealed: nothing seals them, or they stand where
 // sealing does not look, in a map or as something else than a single message.

@@ -109,30 +109,23 @@ func CallerOf(ctx context.Context) access.Caller {
 	return c
 }
 
+// bound are the fields that name a place to which a caller may be bound.
+var bound = &fields{about: func(fd protoreflect.FieldDescriptor) bool {
+	return fd.Kind() == protoreflect.StringKind && (fd.Name() == "adm_code" || fd.Name() == "institution_id")
+}}
+
 // checkPlaces refuses a message that names a place the caller is not bound to. A caller bound to an institution may only command what names it.
 func checkPlaces(c access.Caller, m protoreflect.Message, command bool) error {
-	named, err := places(c, m)
-	if err == nil && command && c.InstitutionID != "" && !named {
+	institution := false
+	err := bound.walk(nil, m, func(at *place, _ protoreflect.Message, v protoreflect.Value) error {
+		if at.field.Name() == "adm_code" {
+			return c.Covers(v.String(), "")
+		}
+		institution = institution || v.String() != ""
+		return c.Covers("", v.String())
+	})
+	if err == nil && command && c.InstitutionID != "" && !institution {
 		return access.ErrInstitution
 	}
 	return err
-}
-
-func places(c access.Caller, m protoreflect.Message) (institution bool, err error) {
-	err = walk(nil, m, func(_ *place, sub protoreflect.Message) error {
-		inside, err := places(c, sub)
-		institution = institution || inside
-		return err
-	}, func(at *place, value string) error {
-		switch at.field.Name() {
-		case "adm_code":
-			return c.Covers(value, "")
-		case "institution_id":
-			institution = institution || value != ""
-			return c.Covers("", value)
-		default:
-			return nil
-		}
-	})
-	return institution, err
 }

@@ -167,14 +167,14 @@ func (a admission[C]) admit(ctx context.Context, rt *Runtime, body C) (decider.C
 		}
 		p.CommandId = a.creates(body)
 	}
-	if err := checkTimes(nil, body.ProtoReflect()); err != nil {
+	if err := checkTimes(body.ProtoReflect()); err != nil {
 		return decider.Command{}, err
 	}
 	now := rt.Clock.Now()
 	if err := checkTime(body, now); err != nil {
 		return decider.Command{}, err
 	}
-	if err := checkDistricts(nil, body.ProtoReflect(), rt.Districts); err != nil {
+	if err := checkDistricts(body.ProtoReflect(), rt.Districts); err != nil {
 		return decider.Command{}, err
 	}
 	if err := checkPlaces(caller, body.ProtoReflect(), true); err != nil {
@@ -210,25 +210,18 @@ func (a admission[C]) seal(ctx context.Context, aggregate string, cmd *decider.C
 		return nil
 	}
 	cmd.Sealed = make(map[string]*eventv1.Sealed)
-	return a.sealFields(ctx, nil, aggregate, cmd.Body.ProtoReflect(), cmd.Sealed)
-}
-
-func (a admission[C]) sealFields(ctx context.Context, at *place, aggregate string, m protoreflect.Message, out map[string]*eventv1.Sealed) error {
-	return walk(at, m, func(at *place, sub protoreflect.Message) error {
-		if !personal(at.field) {
-			return a.sealFields(ctx, at, aggregate, sub, out)
-		}
-		s, err := a.box.Seal(ctx, a.keyOf(m.Interface()), aggregate, string(at.field.Name()), sub.Interface())
+	return sealable.walk(nil, cmd.Body.ProtoReflect(), func(at *place, in protoreflect.Message, v protoreflect.Value) error {
+		s, err := a.box.Seal(ctx, a.keyOf(in.Interface()), aggregate, string(at.field.Name()), v.Message().Interface())
 		if errors.Is(err, seal.ErrDestroyed) {
 			return decider.Refuse(at.String(), "cannot be kept: the child is forgotten")
 		}
 		if err != nil {
 			return err
 		}
-		out[at.String()] = s
-		m.Clear(at.field)
+		cmd.Sealed[at.String()] = s
+		in.Clear(at.field)
 		return nil
-	}, nil)
+	})
 }
 
 // encode makes the payload of a reply, in JSON where the request was.

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"strconv"
+	"sync"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -28,26 +29,79 @@ func (p *place) String() string {
 	return s
 }
 
-// walk calls message for each message directly inside m, which stands at a place, and text, if not nil, for each text field, with their places,
-// until one returns an error. A place holds until the call returns.
-func walk(at *place, m protoreflect.Message, message func(*place, protoreflect.Message) error, text func(*place, string) error) error {
-	var failed error
-	here := &place{in: at}
-	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		here.field, here.index = fd, -1
-		switch {
-		case fd.IsList() && fd.Message() != nil:
-			for i := 0; i < v.List().Len() && failed == nil; i++ {
-				here.index = i
-				failed = message(here, v.List().Get(i).Message())
-			}
-		case fd.IsList() || fd.IsMap():
-		case fd.Message() != nil:
-			failed = message(here, v.Message())
-		case fd.Kind() == protoreflect.StringKind && text != nil:
-			failed = text(here, v.String())
+// fields are those that a check is about, wherever they stand in a message. Maps, and lists of anything but messages, are passed over. Where to
+// look is found out once for each type of message, so that a check costs what it is about and not the size of a message.
+type fields struct {
+	about func(protoreflect.FieldDescriptor) bool
+	steps sync.Map // by protoreflect.MessageDescriptor: []step
+}
+
+// step is a field that a check is about, or in which such a field may stand.
+type step struct {
+	field protoreflect.FieldDescriptor
+	about bool
+}
+
+// walk calls see for each of the fields that is set in a message, and in a list for each element, with its place and the message it stands in,
+// until one returns an error. It does not look into what it showed. A place holds until the call returns.
+func (f *fields) walk(at *place, m protoreflect.Message, see func(at *place, in protoreflect.Message, v protoreflect.Value) error) error {
+	for _, s := range f.stepsOf(m.Descriptor()) {
+		if !m.Has(s.field) {
+			continue
 		}
-		return failed == nil
-	})
-	return failed
+		visit := func(here *place, v protoreflect.Value) error {
+			if s.about {
+				return see(here, m, v)
+			}
+			return f.walk(here, v.Message(), see)
+		}
+		v, here := m.Get(s.field), &place{at, s.field, -1}
+		if !s.field.IsList() {
+			if err := visit(here, v); err != nil {
+				return err
+			}
+			continue
+		}
+		for here.index = 0; here.index < v.List().Len(); here.index++ {
+			if err := visit(here, v.List().Get(here.index)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (f *fields) stepsOf(d protoreflect.MessageDescriptor) []step {
+	if known, ok := f.steps.Load(d); ok {
+		return known.([]step)
+	}
+	var steps []step
+	for i := range d.Fields().Len() {
+		if fd := d.Fields().Get(i); f.in(fd, make(map[protoreflect.MessageDescriptor]bool)) {
+			steps = append(steps, step{fd, f.about(fd)})
+		}
+	}
+	f.steps.Store(d, steps)
+	return steps
+}
+
+// in reports whether a field is one of the fields, or one of them may stand in it, other than in messages that were seen.
+func (f *fields) in(fd protoreflect.FieldDescriptor, seen map[protoreflect.MessageDescriptor]bool) bool {
+	d := fd.Message()
+	if fd.IsMap() || fd.IsList() && d == nil {
+		return false
+	}
+	if f.about(fd) {
+		return true
+	}
+	if d == nil || seen[d] {
+		return false
+	}
+	seen[d] = true
+	for i := range d.Fields().Len() {
+		if f.in(d.Fields().Get(i), seen) {
+			return true
+		}
+	}
+	return false
 }
