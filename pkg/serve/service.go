@@ -21,8 +21,9 @@ import (
 
 // Limits of every service.
 const (
-	// requestTimeout bounds one request.
+	// requestTimeout bounds one request, and sameContext is how long those that come share a context, by which it is longer at most.
 	requestTimeout = 10 * time.Second
+	sameContext    = 100 * time.Millisecond
 	// atOnce is how many requests a service works on at once; more wait on the bus. It bounds memory: a request has at most MaxRequest bytes.
 	atOnce = 1024
 	// drainTimeout bounds how long requests under way may take when the service ends.
@@ -105,6 +106,26 @@ type running struct {
 	// attempts writes down what was refused to callers.
 	attempts *access.Attempts
 	room     room
+	contexts contexts
+}
+
+// contexts gives requests that come at about the same time one context: a timer for each would cost more than deciding it.
+type contexts struct {
+	mu      sync.Mutex
+	current context.Context
+	until   time.Time // when the next one begins
+}
+
+// begin returns the context of a request that begins now.
+func (c *contexts) begin(now time.Time) context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now.After(c.until) {
+		ctx, end := context.WithDeadline(context.Background(), now.Add(sameContext+requestTimeout))
+		context.AfterFunc(ctx, end)
+		c.current, c.until = ctx, now.Add(sameContext)
+	}
+	return c.current
 }
 
 // stats are what STATS shows of an endpoint in its field data. The library's own counters of errors and time are not used: it reads them
@@ -161,7 +182,7 @@ func (r *running) handler(e Endpoint) micro.Handler {
 func (r *running) work(t task) {
 	for {
 		begun := time.Now()
-		r.answer(t.e, t.req)
+		r.answer(r.contexts.begin(begun), t.e, t.req)
 		r.stats[t.e.subject].micros.Add(uint64(time.Since(begun).Microseconds()))
 		r.wg.Done()
 		t = task{} // a request is let go while the next is waited for
@@ -173,9 +194,7 @@ func (r *running) work(t task) {
 	}
 }
 
-func (r *running) answer(e Endpoint, req micro.Request) {
-	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
-	defer cancel()
+func (r *running) answer(ctx context.Context, e Endpoint, req micro.Request) {
 	defer func() {
 		if p := recover(); p != nil { // one request must not end the service; the text of a panic may hold values, so it is not logged
 			r.rt.Log.Error("request ended in a panic", "endpoint", e.subject, "stack", string(debug.Stack()))
