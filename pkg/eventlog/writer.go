@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"tongan.dev/pkg/subject"
 )
 
 // Limits of a writer.
@@ -212,10 +215,10 @@ func (w *writer) oneByOne(members []*pending) {
 	wg.Wait()
 }
 
-// commit sends appends together until each is answered. Where some are at fault, they are answered and the others go out together again. Who is,
-// the server does not say; so those are looked at first to whose aggregates others were heard to append.
+// commit sends appends together until each is answered. Where some are at fault, these are looked at, and the others go out together again: those
+// to whose aggregates others were heard to append, or, once, the one that the server names, or else whoever is found among all.
 func (w *writer) commit(members []*pending) {
-	futile := 0
+	futile, named := 0, false
 	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
 		if members = w.setAside(present(members)); len(members) == 0 {
 			return
@@ -239,13 +242,17 @@ func (w *writer) commit(members []*pending) {
 		for _, p := range members {
 			p.unsure = p.unsure || kind == unanswered
 		}
-		found := false
-		if kind == conflicting {
-			if members, found = settle(members, (*pending).suspected); found {
+		if kind == conflicting && len(members) > 1 {
+			if !named && !slices.ContainsFunc(members, (*pending).suspected) {
+				named = true
+				w.suspect(w.contested(err))
+			}
+			if slices.ContainsFunc(members, (*pending).suspected) {
 				continue
 			}
 		}
-		if members, found = settle(members, func(*pending) bool { return true }); found {
+		var found bool
+		if members, found = settle(members); found {
 			continue
 		}
 		if futile++; futile >= maxFutile && len(members) > 1 && kind == conflicting {
@@ -254,6 +261,30 @@ func (w *writer) commit(members []*pending) {
 		}
 		_ = pause(contextOf(members), wait)
 	}
+}
+
+// contested returns the filter of the aggregate for which the server says that an expectation does not hold, by the sequence of its last message;
+// empty where it does not say.
+func (w *writer) contested(conflict error) string {
+	api, ok := errors.AsType[*jetstream.APIError](conflict)
+	if !ok {
+		return ""
+	}
+	var last uint64
+	if _, err := fmt.Sscanf(api.Description, "wrong last sequence: %d", &last); err != nil || last == 0 {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), publishTimeout)
+	defer cancel()
+	m, err := get(ctx, w.js, w.stream, which{Seq: last})
+	if err != nil || m == nil {
+		return ""
+	}
+	s, err := subject.ParseEvent(m.Subject)
+	if err != nil {
+		return ""
+	}
+	return s.Filter(s.ID)
 }
 
 // contextOf is the caller's context for an append by itself. Of several, some may give up while others wait.
@@ -272,7 +303,7 @@ func present(members []*pending) []*pending {
 // setAside leaves out those to whose aggregates others were heard to append. They are looked at while the others are sent.
 func (w *writer) setAside(members []*pending) []*pending {
 	return slices.DeleteFunc(members, func(p *pending) bool {
-		suspected := p.suspected()
+		suspected := p.suspect.Swap(false)
 		if suspected {
 			go w.lookAt(p)
 		}
@@ -282,7 +313,7 @@ func (w *writer) setAside(members []*pending) []*pending {
 
 // lookAt answers an append if it is stored or in conflict, and otherwise has it wait again.
 func (w *writer) lookAt(p *pending) {
-	if _, answered := settle([]*pending{p}, func(*pending) bool { return true }); answered {
+	if left, _ := settle([]*pending{p}); len(left) == 0 {
 		return
 	}
 	w.mu.Lock()
@@ -291,18 +322,16 @@ func (w *writer) lookAt(p *pending) {
 	w.dispatch()
 }
 
-// suspected reports whether somebody else was heard to append since it was asked last.
-func (p *pending) suspected() bool { return p.suspect.Swap(false) }
+// suspected reports whether somebody else was heard to append to the aggregate.
+func (p *pending) suspected() bool { return p.suspect.Load() }
 
-// settle reads back what became of some of the appends, answers those that are stored or in conflict, and returns the others, and whether there
-// were any to answer.
-func settle(members []*pending, some func(*pending) bool) (left []*pending, found bool) {
+// settle reads back what became of appends, answers those that are stored or in conflict, and returns the others, and whether there were any to
+// answer.
+func settle(members []*pending) (left []*pending, found bool) {
 	read := make([]outcome, len(members))
 	var wg sync.WaitGroup
 	for i, p := range members {
-		if some(p) {
-			wg.Go(func() { read[i].sequence, read[i].err = p.readBack() })
-		}
+		wg.Go(func() { read[i].sequence, read[i].err = p.readBack() })
 	}
 	wg.Wait()
 	for i, p := range members {

@@ -15,6 +15,7 @@ import (
 	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/natstest"
+	"tongan.dev/pkg/subject"
 )
 
 // appended is what came of an append.
@@ -125,6 +126,40 @@ func TestAConflictHurtsOnlyItsOwner(t *testing.T) {
 	}
 	if after, _ := batches(t, js); len(after) != len(before)+1 {
 		t.Errorf("what was left went out in %d batches", len(after)-len(before))
+	}
+}
+
+// Of a batch in which one expects what is no longer so, the server says which, and only that one is asked about.
+func TestWhoIsInConflictIsFoundByWhatTheServerSays(t *testing.T) {
+	t.Parallel()
+	url := natstest.Bus(t).Conn().ConnectedUrl()
+	js := natstest.Connect(t, url, nats.NoEcho())
+	log := newLog(js)
+	if _, err := log.Append(t.Context(), "c7", 0, events("c7", "other", 1)); err != nil {
+		t.Fatal(err)
+	}
+	listener := natstest.Connect(t, url).Conn()
+	asked, err := listener.SubscribeSync(subject.API("STREAM.MSG.GET", cases.Stream()))
+	if err == nil {
+		err = listener.Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := together(t, log, 100, func(i int) (uint64, error) {
+		id := fmt.Sprint("c", i)
+		return log.Append(t.Context(), id, 0, events(id, "k1", 1))
+	})
+	for i, a := range out {
+		if i == 7 && !errors.Is(a.err, decider.ErrConflict) || i != 7 && a.err != nil {
+			t.Errorf("%d gave %v", i, a.err)
+		}
+	}
+	if err := listener.Flush(); err != nil { // what was asked has been heard by then
+		t.Fatal(err)
+	}
+	if n, _, err := asked.Pending(); err != nil || n != 2 { // for the message that the server named, and for the aggregate's last
+		t.Errorf("%d messages were asked for (%v)", n, err)
 	}
 }
 
