@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
@@ -28,6 +29,8 @@ type Decider[S any] struct {
 	Decide func(S, Command) ([]Event, error)
 	// Evolve returns the state after an event. It never fails; false says that the event is not one of this aggregate.
 	Evolve func(S, Event) (S, bool)
+	// Fork returns a copy of a state which evolving the state leaves as it is; nil means that evolving changes nothing in place.
+	Fork func(S) S
 	// Contested names the field that an event changes and that several people may want to change, empty for none; nil means no event does.
 	// The last change of each such field comes with the command.
 	Contested func(Event) string
@@ -204,6 +207,15 @@ func (d Decider[S]) Fold(events []Recorded) (Folded[S], error) {
 		}
 	}
 	return f, nil
+}
+
+// fork returns a copy that folding in more events leaves as it is.
+func (f Folded[S]) fork(d Decider[S]) Folded[S] {
+	if d.Fork != nil {
+		f.State = d.Fork(f.State)
+	}
+	f.changed, f.receipts = maps.Clone(f.changed), maps.Clone(f.receipts)
+	return f
 }
 
 // Begin begins to fold one aggregate for somebody who wants to know only whether its events fold: what it returns takes them one after the

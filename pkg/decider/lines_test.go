@@ -22,6 +22,7 @@ type gated struct {
 	entered, gate chan struct{}
 	once          sync.Once
 	sizes         []int // of each append
+	loads         int
 	fail          func(n int) error
 }
 
@@ -39,6 +40,11 @@ func (g *gated) Append(ctx context.Context, id string, last uint64, events []dec
 		return 0, err
 	}
 	return g.Log.Append(ctx, id, last, events)
+}
+
+func (g *gated) Load(ctx context.Context, id string) ([]decider.Recorded, uint64, error) {
+	g.loads++
+	return g.Log.Load(ctx, id)
 }
 
 type answered struct {
@@ -132,6 +138,9 @@ func TestWhatFailsInLine(t *testing.T) {
 			if !errors.Is(a.err, errClosed) {
 				t.Errorf("command %d is answered %v, %v", i+2, a.reply, a.err)
 			}
+		}
+		if g.loads != 1 {
+			t.Errorf("the aggregate was loaded %d times, want only the first, and then what is new", g.loads)
 		}
 	})
 	t.Run("no bus", func(t *testing.T) {

@@ -107,8 +107,10 @@ type job[S any] struct {
 	f    Folded[S]
 	// known says that f is what the log holds as far as this process knows; confirmed that the leader said so since the commands came.
 	known, confirmed bool
-	// ahead is of how many commands the events are folded in although they are not stored yet; spoiled says that folding them failed.
+	// ahead is of how many commands the events are folded in although they are not stored yet, and base what f was before; spoiled says that
+	// folding them failed.
 	ahead   int
+	base    Folded[S]
 	spoiled bool
 }
 
@@ -168,7 +170,7 @@ func (j *job[S]) prepare(ctx context.Context, stale bool) (err error) {
 }
 
 // decide answers the commands that lead to nothing, as far as that is known, and returns the events of those after them. It folds the events of
-// a command in, to decide the next; so until they are stored nothing is known of the aggregate then.
+// a command in, to decide the next.
 func (j *job[S]) decide() (groups [][]Recorded) {
 	j.ahead = 0
 	events, together := 0, j.log.Together(len(j.left))
@@ -215,9 +217,10 @@ const unplaced = math.MaxUint64
 
 // foldIn folds in events that are not stored yet. False means that evolve does not know what decide returns.
 func (j *job[S]) foldIn(d Decider[S], group []Recorded) bool {
-	last := j.f.last
-	defer func() { j.f.last = last }() // it is what the append expects
-	j.known = false
+	if j.ahead == 0 {
+		j.base = j.f.fork(d)
+	}
+	defer func() { j.f.last = j.base.last }() // it is what the append expects
 	j.ahead++
 	for _, e := range group {
 		e.Sequence = unplaced
@@ -230,13 +233,15 @@ func (j *job[S]) foldIn(d Decider[S], group []Recorded) bool {
 	return true
 }
 
-// append stores the events of commands as one, answers the commands, and folds in what is not folded in yet. After any failure but a conflict
-// that met nothing folded in, the next try loads.
+// append stores the events of commands as one, answers the commands, and folds in what is not folded in yet. After any failure but a conflict the
+// next try loads.
 func (j *job[S]) append(ctx context.Context, groups [][]Recorded) error {
 	all := slices.Concat(groups...)
 	last, err := j.log.Append(ctx, j.id, j.f.last, all)
 	if err != nil {
-		j.known = j.known && errors.Is(err, ErrConflict)
+		if j.known = errors.Is(err, ErrConflict); j.ahead > 0 {
+			j.f = j.base
+		}
 		return err
 	}
 	j.known, j.confirmed = !j.spoiled, true

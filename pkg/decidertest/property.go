@@ -20,8 +20,8 @@ import (
 )
 
 // Property sends random sequences of commands to one aggregate and checks what must hold for every decider: nothing panics, deciding
-// leaves the state alone, the same command again is silent, a refusal is a decider.Refusal, folding everything equals folding event
-// by event and what is kept between commands, and types of others are turned away. Then invariant judges all events stored so far.
+// leaves the state alone, evolving leaves what was forked alone, the same command again is silent, a refusal is a decider.Refusal, folding
+// everything equals folding event by event and what is kept between commands, and types of others are turned away. Then invariant judges all events stored so far.
 //
 // The commands drawn come without provenance: Property gives them command ids, some of them used before, and times that often run
 // backwards. Each of kinds must come up at least once, so that the property is not empty; let the generator's ids collide.
@@ -92,13 +92,19 @@ func (r *run[S]) send(cmd decider.Command) {
 	if err != nil && !errors.As(err, &refusal) {
 		r.t.Fatalf("error is not a refusal: %v", err)
 	}
-	stored := r.log.Events()
+	stored, forked, before := r.log.Events(), r.state, r.fold(size)
+	if r.d.Fork != nil {
+		forked = r.d.Fork(r.state)
+	}
 	for _, e := range stored[size:] {
 		var zero S
 		r.evolve(zero, e) // evolving never fails, even where what came before was lost
 		r.state = r.evolve(r.state, e)
 	}
-	if diff := difference(r.state, r.fold()); diff != "" {
+	if diff := difference(before, forked); diff != "" {
+		r.t.Fatalf("evolving changes a state that was forked before (-as folded +as forked):\n%s", diff)
+	}
+	if diff := difference(r.state, r.fold(len(stored))); diff != "" {
 		r.t.Fatalf("folding everything differs from folding event by event (-by event +everything):\n%s", diff)
 	}
 	kept, _ := r.log.kept.(decider.Folded[S])
@@ -116,9 +122,10 @@ func (r *run[S]) send(cmd decider.Command) {
 
 // decideIsPure checks that deciding changes neither state nor command, and that no two messages share a provenance.
 func (r *run[S]) decideIsPure(cmd decider.Command) {
-	state, body := r.fold(), proto.Clone(cmd.Body)
+	size := len(r.log.Events())
+	state, body := r.fold(size), proto.Clone(cmd.Body)
 	events, _ := r.d.Decide(state, cmd)
-	if !reflect.DeepEqual(state, r.fold()) || !proto.Equal(body, cmd.Body) {
+	if !reflect.DeepEqual(state, r.fold(size)) || !proto.Equal(body, cmd.Body) {
 		r.t.Fatalf("deciding changed the state or the command")
 	}
 	owner := map[*eventv1.Provenance]bool{cmd.Body.GetProvenance(): true}
@@ -130,9 +137,10 @@ func (r *run[S]) decideIsPure(cmd decider.Command) {
 	}
 }
 
-func (r *run[S]) fold() S {
+// fold folds the first n events.
+func (r *run[S]) fold(n int) S {
 	recorded, _, _ := r.log.Load(r.t.Context(), "a1")
-	f, err := r.d.Fold(recorded)
+	f, err := r.d.Fold(recorded[:n])
 	if err != nil {
 		r.t.Fatalf("fold: %v", err)
 	}

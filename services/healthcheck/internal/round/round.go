@@ -14,6 +14,7 @@ package round
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -57,7 +58,7 @@ type State struct {
 }
 
 // Decider decides about one round.
-var Decider = decider.Decider[State]{Decide: decide, Evolve: evolve}
+var Decider = decider.Decider[State]{Decide: decide, Evolve: evolve, Fork: fork}
 
 // ID returns the id of the round of an institution on a day (YYYY-MM-DD) at a time of day, for example i1_20200204_morning.
 func ID(institutionID, checkedOn string, slot healthcheckv1.CheckSlot) string {
@@ -208,4 +209,9 @@ func evolve(s State, e decider.Event) (State, bool) {
 		return s, false
 	}
 	return s, true
+}
+
+func fork(s State) State {
+	s.checks, s.persons = maps.Clone(s.checks), maps.Clone(s.persons)
+	return s
 }

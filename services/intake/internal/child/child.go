@@ -17,6 +17,7 @@ package child
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"tongan.dev/pkg/decider"
@@ -99,7 +100,7 @@ func (s State) Forgotten() bool { return s.forgotten }
 const Worker = "worker_id"
 
 // Decider decides about one child.
-var Decider = decider.Decider[State]{Decide: decide, Evolve: evolve, Contested: func(e decider.Event) string {
+var Decider = decider.Decider[State]{Decide: decide, Evolve: evolve, Fork: fork, Contested: func(e decider.Event) string {
 	switch e.(type) {
 	case *intakev1.ChildRegistered, *intakev1.WorkerAssigned:
 		return Worker
@@ -367,6 +368,11 @@ func evolve(s State, e decider.Event) (State, bool) {
 		return s, false
 	}
 	return s, true
+}
+
+func fork(s State) State {
+	s.guardians, s.careIDs = maps.Clone(s.guardians), maps.Clone(s.careIDs)
+	return s
 }
 
 // with sets a key of a map, which is made if there is none.

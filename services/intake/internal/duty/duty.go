@@ -11,6 +11,7 @@ package duty
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -63,7 +64,7 @@ func (s State) View(id string, revision uint64) *intakev1.Line {
 }
 
 // Decider decides about one line.
-var Decider = decider.Decider[State]{Decide: decide, Evolve: evolve}
+var Decider = decider.Decider[State]{Decide: decide, Evolve: evolve, Fork: fork}
 
 func decide(s State, cmd decider.Command) ([]decider.Event, error) {
 	switch c := cmd.Body.(type) {
@@ -155,4 +156,9 @@ func evolve(s State, e decider.Event) (State, bool) {
 		return s, false
 	}
 	return s, true
+}
+
+func fork(s State) State {
+	s.ended = maps.Clone(s.ended)
+	return s
 }

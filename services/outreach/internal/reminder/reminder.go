@@ -14,6 +14,7 @@ package reminder
 
 import (
 	"fmt"
+	"maps"
 
 	"tongan.dev/pkg/decider"
 	"tongan.dev/pkg/subject"
@@ -66,7 +67,7 @@ const (
 )
 
 // Decider decides about one batch.
-var Decider = decider.Decider[State]{Decide: decide, Evolve: evolve}
+var Decider = decider.Decider[State]{Decide: decide, Evolve: evolve, Fork: fork}
 
 func decide(s State, cmd decider.Command) ([]decider.Event, error) {
 	switch c := cmd.Body.(type) {
@@ -176,6 +177,11 @@ func evolve(s State, e decider.Event) (State, bool) {
 		return s, false
 	}
 	return s, true
+}
+
+func fork(s State) State {
+	s.messages = maps.Clone(s.messages)
+	return s
 }
 
 func (s State) reach(id string, to stage) State {

@@ -10,6 +10,7 @@ package visitlog
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 
 	"tongan.dev/pkg/decider"
@@ -51,7 +52,7 @@ type child struct {
 }
 
 // Decider decides about one worker's day.
-var Decider = decider.Decider[State]{Decide: decide, Evolve: evolve}
+var Decider = decider.Decider[State]{Decide: decide, Evolve: evolve, Fork: fork}
 
 // LogID returns the id of the log of a worker and a day (YYYY-MM-DD), for example w1_20200204.
 func LogID(workerID, day string) string {
@@ -147,6 +148,11 @@ func evolve(s State, e decider.Event) (State, bool) {
 	default:
 		return s, false
 	}
+}
+
+func fork(s State) State {
+	s.visits = maps.Clone(s.visits)
+	return s
 }
 
 func (s State) with(id string, v visit) State {
