@@ -108,10 +108,11 @@ func (l *Log) prepare(ctx context.Context, id string, last uint64, events []deci
 			m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, fmt.Sprint(last))
 			m.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, p.filter)
 		}
-		if limit := l.js.Conn().MaxPayload(); limit > 0 && int64(m.Size()+headerRoom) > limit {
+		size := m.Size()
+		if limit := l.js.Conn().MaxPayload(); limit > 0 && int64(size+headerRoom) > limit {
 			return nil, fmt.Errorf("event %s: %w", e.ID, nats.ErrMaxPayload)
 		}
-		p.msgs[i], p.size = m, p.size+m.Size()
+		p.msgs[i], p.size = m, p.size+size
 	}
 	return p, nil
 }

@@ -32,6 +32,9 @@ const (
 	HeaderCRC = "Tongan-CRC32C"
 )
 
+// headers is how many headers an event has on its way, with those of its append: a map that grows to it takes longer.
+const headers = 11
+
 var (
 	// ErrHeader is returned when a header is missing, or names another type than the subject does.
 	ErrHeader = errors.New("a header is missing or does not fit the subject")
@@ -100,8 +103,7 @@ func Encode(a subject.Aggregate, id string, e decider.Recorded) (*nats.Msg, erro
 		return nil, fmt.Errorf("encode event %s: %w", e.ID, err)
 	}
 	name := e.Event.ProtoReflect().Descriptor()
-	m := nats.NewMsg(a.Event(id, name.Name()))
-	m.Data = payload
+	m := &nats.Msg{Subject: a.Event(id, name.Name()), Data: payload, Header: make(nats.Header, headers)}
 	m.Header.Set(HeaderID, e.ID)
 	m.Header.Set(HeaderType, string(name.FullName()))
 	m.Header.Set(HeaderCommand, e.Event.GetProvenance().GetCommandId())

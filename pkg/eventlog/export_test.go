@@ -47,7 +47,7 @@ func (l *Log) Stale(id string) bool {
 	l.states.mu.Lock()
 	defer l.states.mu.Unlock()
 	k, ok := l.states.kept.Peek(id)
-	return ok && k.stale
+	return ok && k.stale()
 }
 
 // Suspected reports whether somebody else was heard to append to an aggregate to which an append is under way.

@@ -24,10 +24,10 @@ type states struct {
 }
 
 type kept struct {
-	value any
+	value any // nil while somebody has taken it
 	size  int
 	last  uint64 // the sequence up to which it is known
-	stale bool
+	heard uint64 // the sequence after the latest on which somebody else was heard to append
 }
 
 func newStates(limit int) *states {
@@ -42,23 +42,32 @@ func (l *Log) Take(id string) (value any, stale, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k, ok := s.kept.Peek(id)
-	if !ok {
+	if !ok || k.value == nil {
 		s.misses.Add(1)
 		return nil, false, false
 	}
-	s.kept.Remove(id)
 	s.hits.Add(1)
-	return k.value, k.stale, true
+	value, s.bytes = k.value, s.bytes-k.size
+	k.value, k.size = nil, 0
+	return value, k.stale(), true
 }
+
+// stale reports whether somebody else was heard to append what is not known here.
+func (k *kept) stale() bool { return k.heard > k.last }
 
 // Keep keeps a value of about so many bytes, which is what became of an aggregate up to a sequence. What was not used for longest makes room.
 func (l *Log) Keep(id string, last uint64, value any, size int) {
 	s := l.states
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.kept.Remove(id)
-	s.kept.Add(id, &kept{value: value, size: size, last: last})
-	for s.bytes += size; s.bytes > s.limit; {
+	k, ok := s.kept.Get(id)
+	if !ok {
+		k = &kept{}
+		s.kept.Add(id, k)
+	}
+	s.bytes += size - k.size
+	k.value, k.size, k.last = value, size, last
+	for s.bytes > s.limit {
 		s.kept.RemoveOldest()
 	}
 }
@@ -72,8 +81,8 @@ func (l *Log) hear(m *nats.Msg) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if k, ok := s.kept.Peek(id); ok {
-		on, err := strconv.ParseUint(m.Header.Get(jetstream.ExpectedLastSubjSeqHeader), 10, 64)
-		k.stale = k.stale || err == nil && on >= k.last
+		on, _ := strconv.ParseUint(m.Header.Get(jetstream.ExpectedLastSubjSeqHeader), 10, 64)
+		k.heard = max(k.heard, on+1)
 	}
 }
 
