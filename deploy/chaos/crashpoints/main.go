@@ -172,6 +172,13 @@ func (d *deployment) point(ctx context.Context, p plan, at moment, n int, op ope
 	if err != nil {
 		return "", nil, nil, err
 	}
+	call, wrong, err = d.cutShort(ctx, p.victim, op, t.killed, t.stop)
+	return call, c, wrong, err
+}
+
+// cutShort runs an operation, during which the process may be killed, starts that again, does what is left to do, and compares. Stop lets the
+// process go if it was not killed, and returns the name of the call at which it was, or nothing.
+func (d *deployment) cutShort(ctx context.Context, v victim, op operation, killed <-chan struct{}, stop func() (string, error)) (call string, wrong []string, err error) {
 	once, cut := context.WithTimeout(ctx, 20*time.Second)
 	defer cut()
 	done := make(chan struct{})
@@ -181,7 +188,7 @@ func (d *deployment) point(ctx context.Context, p plan, at moment, n int, op ope
 	}()
 	select {
 	case <-done:
-	case <-t.killed:
+	case <-killed:
 		select {
 		case <-done:
 		case <-time.After(50 * time.Millisecond): // answers that are under way
@@ -189,25 +196,25 @@ func (d *deployment) point(ctx context.Context, p plan, at moment, n int, op ope
 			<-done
 		}
 	}
-	if call, err = t.stop(); err != nil {
-		return "", nil, nil, err
+	if call, err = stop(); err != nil {
+		return "", nil, err
 	}
 	if call != "" {
-		if err := d.restart(ctx, p.victim); err != nil {
-			return "", nil, nil, fmt.Errorf("start again: %w", err)
+		if err := d.restart(ctx, v); err != nil {
+			return "", nil, fmt.Errorf("start again: %w", err)
 		}
 		if wrong, err = d.model.Streams(ctx, d.inspector); err != nil {
-			return "", nil, nil, fmt.Errorf("look: %w", err)
+			return "", nil, fmt.Errorf("look: %w", err)
 		}
 	}
 	if err := op.again(ctx, d); err != nil {
-		return "", nil, nil, fmt.Errorf("again: %w", err)
+		return "", nil, fmt.Errorf("again: %w", err)
 	}
 	more, err := d.check(ctx)
 	if err != nil {
-		return "", nil, nil, fmt.Errorf("check: %w", err)
+		return "", nil, fmt.Errorf("check: %w", err)
 	}
-	return call, c, append(wrong, more...), nil
+	return call, append(wrong, more...), nil
 }
 
 // report is the table of all series.
