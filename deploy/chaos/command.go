@@ -36,8 +36,6 @@ type Command struct {
 	Refused bool
 	// Seen is the command whose revision this one was decided on, nil for none.
 	Seen *Command
-	// Once says that it must not come again later: its details cannot be sealed any more.
-	Once bool
 	// Patience is how often it is sent before its caller gives up on the rest of the story; 0 means until it is answered.
 	Patience int
 	// Outcome is what the caller was told.

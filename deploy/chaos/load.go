@@ -265,7 +265,7 @@ func (l *load) repeat(ctx context.Context) []Violation {
 		case c.Outcome.State == Unknown && rng.IntN(2) == 0:
 			c.Patience = 0
 			l.send(ctx, c)
-		case c.Outcome.State == Done && len(c.Outcome.EventIDs) > 0 && !c.Once && rng.IntN(20) == 0:
+		case c.Outcome.State == Done && len(c.Outcome.EventIDs) > 0 && rng.IntN(20) == 0:
 			again := *c
 			again.Patience = 0
 			if l.send(ctx, &again); again.Outcome.State != Done || again.Outcome.Revision != c.Outcome.Revision || !slices.Equal(again.Outcome.EventIDs, c.Outcome.EventIDs) {

@@ -92,7 +92,7 @@ func (s *Story) child() {
 // forgotten is a child that is registered and forgotten.
 func (s *Story) forgotten() {
 	id := s.name("ch")
-	s.registers(id).Once = true
+	s.registers(id)
 	s.add(leader, children, id, "forget", &intakev1.ForgetChild{ChildId: id, Basis: "GUARDIAN_ASKED"}, "ChildForgotten")
 }
 

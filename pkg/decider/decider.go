@@ -144,6 +144,8 @@ type Command struct {
 	Changed map[string]Change
 	// Sealed holds the personal fields by their path in the command, for example details or children[2].note.
 	Sealed map[string]*eventv1.Sealed
+	// Barred refuses the command, but for one that was carried out before, which is answered as then; nil means nothing bars it.
+	Barred error
 }
 
 // Provenance returns the provenance for an event of this command: the caller's, with command id and digest filled in.

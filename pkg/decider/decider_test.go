@@ -111,6 +111,26 @@ func TestOtherContentUnderTheSameCommandID(t *testing.T) {
 	}
 }
 
+// A command that something bars is refused, but for one that was carried out before.
+func TestABarredCommandIsAnsweredIfItWasCarriedOutBefore(t *testing.T) {
+	t.Parallel()
+	log := &decidertest.Log{}
+	open := decidertest.Command("2020-02-01T09:00:00Z", "k1", &intakev1.OpenCase{CaseId: "c1"})
+	errBarred := decider.Refuse("note", "cannot be kept")
+	open.Barred = errBarred
+	if reply, err := decider.Transact(t.Context(), log, counter, "a1", open); !errors.Is(err, errBarred) || len(log.Events()) != 0 {
+		t.Fatalf("a new one is answered %v, %v", reply, err)
+	}
+	open.Barred = nil
+	if _, err := decider.Transact(t.Context(), log, counter, "a1", open); err != nil {
+		t.Fatal(err)
+	}
+	open.Barred = errBarred
+	if reply, err := decider.Transact(t.Context(), log, counter, "a1", open); err != nil || !reply.GetAgain() || len(log.Events()) != 2 {
+		t.Errorf("one that was carried out is answered %v, %v", reply, err)
+	}
+}
+
 func TestEventIDIsStable(t *testing.T) {
 	t.Parallel()
 	const want = "6c2695d0-1cc6-5b7e-b60d-9acd0b645363"

@@ -331,6 +331,9 @@ func (f Folded[S]) decide(d Decider[S], cmd Command) answer {
 		}
 		return answer{reply: reply}
 	}
+	if cmd.Barred != nil {
+		return answer{err: cmd.Barred}
+	}
 	cmd.Changed = f.changed
 	events, err := d.Decide(f.State, cmd)
 	if err != nil {

@@ -204,7 +204,8 @@ func (a admission[C]) admit(ctx context.Context, rt *Runtime, body C) (decider.C
 	}, nil
 }
 
-// seal moves the personal fields of the command out of its body, sealed. A command type without Seals has none, see checkPersonal.
+// seal moves the personal fields of the command out of its body, sealed. One whose key was destroyed bars the command, which may have been carried
+// out before that. A command type without Seals has none, see checkPersonal.
 func (a admission[C]) seal(ctx context.Context, aggregate string, cmd *decider.Command) error {
 	if a.box == nil {
 		return nil
@@ -212,13 +213,14 @@ func (a admission[C]) seal(ctx context.Context, aggregate string, cmd *decider.C
 	cmd.Sealed = make(map[string]*eventv1.Sealed)
 	return sealable.walk(nil, cmd.Body.ProtoReflect(), func(at *place, in protoreflect.Message, v protoreflect.Value) error {
 		s, err := a.box.Seal(ctx, a.keyOf(in.Interface()), aggregate, string(at.field.Name()), v.Message().Interface())
-		if errors.Is(err, seal.ErrDestroyed) {
-			return decider.Refuse(at.String(), "cannot be kept: the child is forgotten")
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, seal.ErrDestroyed):
+			cmd.Barred = decider.Refuse(at.String(), "cannot be kept: the child is forgotten")
+		case err != nil:
 			return err
+		default:
+			cmd.Sealed[at.String()] = s
 		}
-		cmd.Sealed[at.String()] = s
 		in.Clear(at.field)
 		return nil
 	})

@@ -28,6 +28,9 @@ func newNumbers(ctx context.Context, box *seal.Box) (*numbers, error) {
 // transact decides a command with a child's details, and answers who else has the identity number. The number is entered first: a process
 // that ends in between leaves an entry too many, never one too few.
 func (n *numbers) transact(ctx context.Context, children *eventlog.Log, id string, cmd decider.Command) (*eventv1.CommandReply, error) {
+	if cmd.Barred != nil { // nothing is sealed, and nothing will be stored
+		return decider.Transact(ctx, children, child.Decider, id, cmd)
+	}
 	details := &intakev1.ChildDetails{}
 	if err := n.box.Open(ctx, children.Key(id), "details", cmd.Sealed["details"], details); err != nil {
 		return nil, err

@@ -23,6 +23,7 @@ import (
 	"tongan.dev/pkg/servetest"
 	"tongan.dev/pkg/subject"
 	auditv1 "tongan.dev/proto/gen/tongan/audit/v1"
+	eventv1 "tongan.dev/proto/gen/tongan/event/v1"
 	intakev1 "tongan.dev/proto/gen/tongan/intake/v1"
 	"tongan.dev/services/intake"
 	"tongan.dev/services/intake/internal/child"
@@ -174,6 +175,37 @@ func TestAForgottenChildsKeyNeverComesBack(t *testing.T) {
 }
 
 // Only who leads the bureau has a child forgotten; the bus holds up everybody else.
+// What was carried out before the child was forgotten is answered as then when it comes again, although its details cannot be sealed any more.
+func TestWhatWasSentBeforeAChildWasForgottenIsAnsweredAsThen(t *testing.T) {
+	t.Parallel()
+	c := servetest.Run(t, subject.Intake, intake.Run, intake.Config{MasterKey: servetest.MasterKey(t)})
+	commands := []struct {
+		subject string
+		command proto.Message
+	}{
+		{registerChild, withNumber("ch1", number)},
+		{childCommand + "correct", &intakev1.CorrectChild{Provenance: provenance("k1"), ChildId: "ch1", Details: &intakev1.ChildDetails{Name: "标识-5c6d7e"}}},
+		{openCase, &intakev1.OpenCase{Provenance: provenance(""), CaseId: "c1", ChildId: "ch1", Note: &intakev1.CaseNote{Text: "标识-5c6d7e"}}},
+		{receiveContact, receiving("ct1", "ch1", said())},
+	}
+	first := make([]*eventv1.CommandReply, len(commands))
+	for i, s := range commands {
+		first[i] = c.Send(t, s.subject, s.command)
+	}
+	c.Send(t, forgetChild, forgetting("ch1"))
+	settled(t, c.JS)
+	before := stored(t, c.JS)
+	for i, s := range commands {
+		again := c.Send(t, s.subject, s.command)
+		if !again.GetAgain() || again.GetRevision() != first[i].GetRevision() || !slices.Equal(again.GetEventIds(), first[i].GetEventIds()) {
+			t.Errorf("%s is answered %v, at first %v", s.subject, again, first[i])
+		}
+	}
+	if after := stored(t, c.JS); !slices.Equal(before, after) {
+		t.Errorf("%d events are stored", len(after)-len(before))
+	}
+}
+
 func TestOnlyALeaderHasAChildForgotten(t *testing.T) {
 	t.Parallel()
 	c := servetest.Run(t, subject.Intake, intake.Run, intake.Config{MasterKey: servetest.MasterKey(t)})
