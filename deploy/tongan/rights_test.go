@@ -63,7 +63,7 @@ func guard(t *testing.T, keys *serviceKeys, users []access.User, log server.Logg
 		s.SetLoggerV2(log, false, true, true)
 	}
 	go s.Start()
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	t.Cleanup(func() { bus.End(s) })
 	if !s.ReadyForConnections(20 * time.Second) {
 		t.Fatal("the bus is not ready")
 	}

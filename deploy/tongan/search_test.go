@@ -158,7 +158,7 @@ func (p personal) streams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { server.Shutdown(); server.WaitForShutdown() }()
+	defer bus.End(server)
 	js := natstest.Connect(t, server.ClientURL(), reader.ServiceOptions("reader")...)
 	found, read := p.inStreams(t, js)
 	if found > 0 || read < 2*syntheticChildren { // an event and a key for each child

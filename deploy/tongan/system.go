@@ -350,8 +350,7 @@ func (s *system) stop() error {
 		failed = errors.Join(failed, s.engine.Stop(ctx))
 	}
 	if s.bus != nil {
-		s.bus.Shutdown()
-		s.bus.WaitForShutdown()
+		bus.End(s.bus)
 	}
 	return failed
 }

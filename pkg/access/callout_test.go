@@ -50,7 +50,7 @@ func newGate(t *testing.T) *gate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	t.Cleanup(func() { bus.End(s) })
 	g.Server = s
 	g.door = g.service(t, subject.Audit)
 	if _, err := (access.Door{Issuer: g.issuer, Find: g.find, Refused: g.refuse}).Open(g.door); err != nil {

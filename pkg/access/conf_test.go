@@ -117,7 +117,7 @@ func TestWhatGoesFromOneAccountToAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	t.Cleanup(func() { bus.End(s) })
 	events := func(form string) (out []string) {
 		for _, service := range []string{"healthcheck", "intake", "outreach", "reporting"} {
 			out = append(out, fmt.Sprintf(form, service))

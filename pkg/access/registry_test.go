@@ -326,7 +326,7 @@ func TestFollowingOutlivesTheBus(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+		t.Cleanup(func() { bus.End(s) })
 		return s
 	}
 	first := start(0)

@@ -76,7 +76,7 @@ func Start(cfg Config) (*server.Server, error) {
 	err = guarded(cfg.Dir, func() error {
 		s, err = begin(opts, cfg)
 		return err
-	}, func() { end(s) })
+	}, func() { End(s) })
 	if err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
@@ -94,13 +94,14 @@ func begin(opts *server.Options, cfg Config) (*server.Server, error) {
 	s.SetLoggerV2(logger{cfg.Log, cfg.Denied}, false, false, false)
 	go s.Start()
 	if !s.ReadyForConnections(readyTimeout) {
-		end(s)
+		End(s)
 		return nil, fmt.Errorf("not ready within %s", readyTimeout)
 	}
 	return s, nil
 }
 
-func end(s *server.Server) {
+// End ends a server, and waits for it.
+func End(s *server.Server) {
 	s.Shutdown()
 	s.WaitForShutdown()
 }

@@ -30,7 +30,7 @@ func start(t *testing.T, cfg bus.Config) *server.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	t.Cleanup(func() { bus.End(s) })
 	return s
 }
 

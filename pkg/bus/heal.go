@@ -39,6 +39,9 @@ func heal(s *server.Server, cfg server.JetStreamConfig, dir string, log *slog.Lo
 		case <-tick.C:
 		}
 		wrong := ailment(s)
+		if !s.Running() { // it is being ended, and has no storage any more
+			return
+		}
 		if wrong != "" && !ill {
 			log.Error("the bus does not store", "error", wrong)
 		}

@@ -150,7 +150,7 @@ func TestAServerWhoseCertificateHasExpired(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Start()
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	t.Cleanup(func() { bus.End(s) })
 	var invalid x509.CertificateInvalidError
 	err = speaks(t, s.ClientURL(), nats.Secure(clientConfig(t, transport.TLS{CA: ca.File})))
 	if !errors.As(err, &invalid) || invalid.Reason != x509.Expired {

@@ -96,7 +96,7 @@ func run(tb testing.TB, cfg bus.Config) *server.Server {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { stop(s) })
+	tb.Cleanup(func() { bus.End(s) })
 	return s
 }
 

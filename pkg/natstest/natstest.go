@@ -41,7 +41,7 @@ func Unsynced(tb testing.TB) *server.Server {
 		tb.Fatal(err)
 	}
 	go s.Start()
-	tb.Cleanup(func() { stop(s) })
+	tb.Cleanup(func() { bus.End(s) })
 	if !s.ReadyForConnections(20 * time.Second) {
 		tb.Fatal("the server is not ready")
 	}
@@ -148,11 +148,6 @@ func Eventually(tb testing.TB, within time.Duration, what string, ok func() bool
 			tb.Fatalf("within %s it did not become true that %s", within, what)
 		}
 	}
-}
-
-func stop(s *server.Server) {
-	s.Shutdown()
-	s.WaitForShutdown()
 }
 
 func freePorts(tb testing.TB, n int) []int {

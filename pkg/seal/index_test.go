@@ -116,7 +116,7 @@ func TestAForgottenEntryIsGoneFromTheFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	t.Cleanup(func() { bus.End(s) })
 	js := natstest.Connect(t, s.ClientURL())
 	natstest.Migrate(t, js, 1)
 	x := newIndex(t, newBox(t, js, 1), "identity")

@@ -59,7 +59,7 @@ func newOffice(t *testing.T) *office {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	t.Cleanup(func() { bus.End(s) })
 	connect := func(user string) jetstream.JetStream {
 		return natstest.Connect(t, s.ClientURL(), users[user].ServiceOptions(user)...)
 	}

@@ -32,7 +32,7 @@ func startTLS(t *testing.T, ca *tlstest.CA, c *access.Credentials) *server.Serve
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	t.Cleanup(func() { bus.End(s) })
 	return s
 }
 
