@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -43,7 +44,9 @@ type Log struct {
 	writer *writer
 	states *states
 	lines  decider.Lines
-	sign   func(*nats.Msg) error
+	// hits and misses tell how often what became of an aggregate was kept when a command came.
+	hits, misses atomic.Uint64
+	sign         func(*nats.Msg) error
 	// genuine reports whether a stored message was signed; nil means that none is.
 	genuine func(subj string, h nats.Header, payload []byte) bool
 }
@@ -52,7 +55,8 @@ var _ decider.Keeper = (*Log)(nil)
 
 // New returns the log of one kind of aggregate. Damaged messages are reported to log.
 func New(js jetstream.JetStream, agg subject.Aggregate, log *slog.Logger) *Log {
-	l := &Log{js: js, agg: agg, log: log, writer: writerOf(js, agg.Stream()), states: newStates(maxStates)}
+	c := commonOf(js.Conn())
+	l := &Log{js: js, agg: agg, log: log, writer: c.writer(js, agg.Stream()), states: c.states}
 	if _, err := js.Conn().Subscribe(agg.Filter("*"), l.hear); err != nil { // a hint only: without it there are more conflicts
 		log.Error("what others append is not heard", "stream", agg.Stream(), "error", err)
 	}

@@ -46,7 +46,7 @@ func (l *Log) Keeping(bytes int) *Log {
 func (l *Log) Stale(id string) bool {
 	l.states.mu.Lock()
 	defer l.states.mu.Unlock()
-	k, ok := l.states.kept.Peek(id)
+	k, ok := l.states.kept.Peek(stateOf{l, id})
 	return ok && k.stale()
 }
 

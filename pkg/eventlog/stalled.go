@@ -3,7 +3,6 @@ package eventlog
 import (
 	"context"
 	"errors"
-	"maps"
 	"sync"
 	"time"
 
@@ -61,28 +60,12 @@ func (s *stall) age() time.Duration {
 	return time.Since(first)
 }
 
-// stalls are those of this process, one for a connection.
-var stalls = struct {
-	sync.Mutex
-	of map[*nats.Conn]*stall
-}{of: make(map[*nats.Conn]*stall)}
-
-func stallOf(nc *nats.Conn) *stall {
-	stalls.Lock()
-	defer stalls.Unlock()
-	maps.DeleteFunc(stalls.of, func(nc *nats.Conn, _ *stall) bool { return nc.IsClosed() })
-	if stalls.of[nc] == nil {
-		stalls.of[nc] = &stall{}
-	}
-	return stalls.of[nc]
-}
-
 // Publish stores a message that is no event of a [Log], and lets Stalled know how that ended. Where the connection is cut meanwhile it returns
 // context.Canceled: whether it is stored is not known.
 func Publish(ctx context.Context, js jetstream.JetStream, m *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
 	ctx, end := untilCut(ctx, js.Conn())
 	defer end()
-	ended := stallOf(js.Conn()).begin()
+	ended := commonOf(js.Conn()).stall.begin()
 	ack, err := js.PublishMsg(ctx, m, opts...)
 	ended(err)
 	return ack, err
@@ -90,4 +73,4 @@ func Publish(ctx context.Context, js jetstream.JetStream, m *nats.Msg, opts ...j
 
 // Stalled returns for how long the bus has stored nothing of what was sent over a connection: since the first that was refused for want of
 // room, or not answered, and after which none was stored. It is 0 where all is well, and short while something is under way.
-func Stalled(nc *nats.Conn) time.Duration { return stallOf(nc).age() }
+func Stalled(nc *nats.Conn) time.Duration { return commonOf(nc).stall.age() }

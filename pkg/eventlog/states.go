@@ -5,22 +5,26 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// maxStates is how many bytes of aggregates a log keeps.
-const maxStates = 32 << 20
+// maxStates is how many bytes of aggregates the logs of a service keep together: the worker's days of a nation's morning hour, 120 calls each.
+const maxStates = 128 << 20
 
 // states keep what became of aggregates, those used last, in a bounded number of bytes.
 type states struct {
 	mu           sync.Mutex
-	kept         *simplelru.LRU[string, *kept]
+	kept         *simplelru.LRU[stateOf, *kept]
 	bytes, limit int
-	hits, misses atomic.Uint64
+}
+
+// stateOf names a state: each log keeps its own of an aggregate.
+type stateOf struct {
+	log *Log
+	id  string
 }
 
 type kept struct {
@@ -32,7 +36,7 @@ type kept struct {
 
 func newStates(limit int) *states {
 	s := &states{limit: limit}
-	s.kept, _ = simplelru.NewLRU(math.MaxInt, func(_ string, k *kept) { s.bytes -= k.size }) // only a size below 1 is an error
+	s.kept, _ = simplelru.NewLRU(math.MaxInt, func(_ stateOf, k *kept) { s.bytes -= k.size }) // only a size below 1 is an error
 	return s
 }
 
@@ -41,12 +45,12 @@ func (l *Log) Take(id string) (value any, stale, ok bool) {
 	s := l.states
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k, ok := s.kept.Peek(id)
+	k, ok := s.kept.Peek(stateOf{l, id})
 	if !ok || k.value == nil {
-		s.misses.Add(1)
+		l.misses.Add(1)
 		return nil, false, false
 	}
-	s.hits.Add(1)
+	l.hits.Add(1)
 	value, s.bytes = k.value, s.bytes-k.size
 	k.value, k.size = nil, 0
 	return value, k.stale(), true
@@ -60,10 +64,10 @@ func (l *Log) Keep(id string, last uint64, value any, size int) {
 	s := l.states
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k, ok := s.kept.Get(id)
+	k, ok := s.kept.Get(stateOf{l, id})
 	if !ok {
 		k = &kept{}
-		s.kept.Add(id, k)
+		s.kept.Add(stateOf{l, id}, k)
 	}
 	s.bytes += size - k.size
 	k.value, k.size, k.last = value, size, last
@@ -80,17 +84,17 @@ func (l *Log) hear(m *nats.Msg) {
 	s := l.states
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if k, ok := s.kept.Peek(id); ok {
+	if k, ok := s.kept.Peek(stateOf{l, id}); ok {
 		on, _ := strconv.ParseUint(m.Header.Get(jetstream.ExpectedLastSubjSeqHeader), 10, 64)
 		k.heard = max(k.heard, on+1)
 	}
 }
 
-// Stats tell how often what became of an aggregate was at hand when a command came, how often not, and how many bytes are kept.
+// Stats tell how often what became of an aggregate was at hand when a command came, how often not, and how many bytes the logs of the service keep.
 func (l *Log) Stats() map[string]uint64 {
 	l.states.mu.Lock()
 	defer l.states.mu.Unlock()
 	return map[string]uint64{
-		"states_hit": l.states.hits.Load(), "states_missed": l.states.misses.Load(), "states_bytes": uint64(l.states.bytes),
+		"states_hit": l.hits.Load(), "states_missed": l.misses.Load(), "states_bytes": uint64(l.states.bytes),
 	}
 }

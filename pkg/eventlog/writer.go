@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"tongan.dev/pkg/subject"
@@ -45,31 +43,8 @@ type writer struct {
 	rounds, crowd int
 }
 
-// writers are those of this process, one for a connection and stream: however many logs there are of a stream, their appends meet in one
-// place.
-var writers = struct {
-	sync.Mutex
-	of map[destination]*writer
-}{of: make(map[destination]*writer)}
-
-type destination struct {
-	conn   *nats.Conn
-	stream string
-}
-
 func newWriter(js jetstream.JetStream, stream string, few int) *writer {
 	return &writer{js: js, stream: stream, few: few, open: make(map[string]*pending)}
-}
-
-func writerOf(js jetstream.JetStream, stream string) *writer {
-	writers.Lock()
-	defer writers.Unlock()
-	maps.DeleteFunc(writers.of, func(d destination, _ *writer) bool { return d.conn.IsClosed() })
-	d := destination{js.Conn(), stream}
-	if writers.of[d] == nil {
-		writers.of[d] = newWriter(js, stream, few)
-	}
-	return writers.of[d]
 }
 
 // append has an append sent, and waits for its outcome or until its caller gives up.
@@ -223,7 +198,7 @@ func (w *writer) commit(members []*pending) {
 		if members = w.setAside(present(members)); len(members) == 0 {
 			return
 		}
-		ended := stallOf(w.js.Conn()).begin()
+		ended := commonOf(w.js.Conn()).stall.begin()
 		err := w.publish(members)
 		ended(err)
 		if err == nil {

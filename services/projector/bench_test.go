@@ -168,8 +168,8 @@ func BenchmarkPoison(b *testing.B) {
 }
 
 // BenchmarkVisible measures from the reply to a command until tallies has what it counted, at 4 000 commands a second for TONGAN_BENCH_SECONDS, 5
-// if not said: telephone calls, of which few workers made two, sent to the service outreach, which stores each on disk before it replies. It polls
-// tallies, so what it finds is late by one query.
+// if not said: telephone calls, made by TONGAN_BENCH_WORKERS in turn, 200 000 if not said, of whom few make two; sent to the service outreach, which
+// stores each on disk before it replies. It polls tallies, so what it finds is late by one query.
 func BenchmarkVisible(b *testing.B) {
 	const perSecond, callers = 4000, 512
 	serve.CollectRarely() // as every process of ours
@@ -266,15 +266,16 @@ func marks(b *testing.B, p *running) map[string]uint64 {
 
 // desk tells the service outreach of telephone calls, over several connections.
 type desk struct {
-	conns []*nats.Conn
-	told  atomic.Uint64
+	conns   []*nats.Conn
+	workers int // who made the calls
+	told    atomic.Uint64
 }
 
 func newDesk(b *testing.B, js jetstream.JetStream) *desk {
 	b.Helper()
 	own := natstest.Connect(b, js.Conn().ConnectedUrl(), nats.NoEcho())
 	client := servetest.RunOn(b, own, subject.Outreach, outreach.Run, outreach.Config{MasterKey: servetest.MasterKey(b)})
-	d := &desk{}
+	d := &desk{workers: sized(b, "TONGAN_BENCH_WORKERS", 200_000)}
 	for i := range 8 {
 		d.conns = append(d.conns, client.As(b, access.Caller{ID: fmt.Sprint("d", i), Role: auditv1.Role_ROLE_SOCIAL_WORKER, Org: natstest.Org}))
 	}
@@ -287,7 +288,7 @@ func (d *desk) tell(b *testing.B) {
 	n := int(d.told.Add(1))
 	payload, err := proto.Marshal(&outreachv1.RecordVisit{
 		Provenance: &eventv1.Provenance{
-			OccurredAt: timestamppb.New(servetest.Now.Add(-time.Hour)), PerformedBy: fmt.Sprint("w", n%200_000), AdmCode: "440703",
+			OccurredAt: timestamppb.New(servetest.Now.Add(-time.Hour)), PerformedBy: fmt.Sprint("w", n%d.workers), AdmCode: "440703",
 		},
 		VisitId: fmt.Sprint("v", n), Channel: byPhone, Outcome: answered,
 		Children: []*outreachv1.ChildSpokenAbout{{ChildId: fmt.Sprint("c", n%100_000), AdmCode: "440703"}},
