@@ -4,9 +4,12 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -44,6 +47,7 @@ type Report struct {
 	Poison     int
 	Longest    map[string]time.Duration // without a command carried out: by a service, and by any under the empty name
 	Inner      int
+	InnerSaid  []string // what the services logged of those
 	Violations []Violation
 }
 
@@ -97,8 +101,26 @@ func run(ctx context.Context, cfg Config, plan []Fault) (r *Report, err error) {
 	}
 	r.Took, r.Engine = time.Since(begun), w.Engine
 	r.sum(l, w, i.poison)
+	if r.InnerSaid, err = f.logged("code=500"); err != nil {
+		return nil, err
+	}
 	r.Violations = append(append(r.Violations, found...), Check(w, l.commands())...)
 	return r, nil
+}
+
+// logged returns the lines of the logs of all processes that hold some words.
+func (f *fleet) logged(words string) (lines []string, err error) {
+	files, err := filepath.Glob(f.path("log", "*"))
+	for _, file := range files {
+		text, failed := os.ReadFile(file)
+		err = errors.Join(err, failed)
+		for line := range strings.Lines(string(text)) {
+			if strings.Contains(line, words) {
+				lines = append(lines, filepath.Base(file)+": "+strings.TrimSpace(line))
+			}
+		}
+	}
+	return lines, err
 }
 
 // rest lets the system come to rest: everything runs, some commands come again, what follows from events has followed, and then the services
@@ -201,6 +223,9 @@ func (r *Report) Write(w io.Writer) {
 	}
 	fmt.Fprintf(w, "commands %d done, %d refused, %d unknown, of which %d took effect; of %d kinds; internal errors %d\n",
 		r.Commands[Done], r.Commands[Refused], r.Commands[Unknown], r.Effective, len(r.Kinds), r.Inner)
+	for _, line := range r.InnerSaid {
+		fmt.Fprintln(w, " ", line)
+	}
 	fmt.Fprintf(w, "events   %d, and %d messages that cannot be read\n", r.Events, r.Poison)
 	fmt.Fprintf(w, "longest  %s without any command carried out;", r.Longest[""].Round(time.Millisecond))
 	for _, name := range slices.Sorted(maps.Keys(r.Longest))[1:] {
