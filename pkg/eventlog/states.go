@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// maxStates is how many bytes of aggregates the logs of a service keep together: the worker's days of a nation's morning hour, 120 calls each.
+// maxStates is how many bytes of aggregates the logs of a service keep together. The days of 2 000 workers with 120 visits each fit.
 const maxStates = 128 << 20
 
 // states keep what became of aggregates, those used last, in a bounded number of bytes.

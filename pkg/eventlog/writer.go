@@ -193,7 +193,7 @@ func (w *writer) oneByOne(members []*pending) {
 // commit sends appends together until each is answered. Where some are at fault, these are looked at, and the others go out together again: those
 // to whose aggregates others were heard to append, or, once, the one that the server names, or else whoever is found among all.
 func (w *writer) commit(members []*pending) {
-	futile, named := 0, false
+	futile, asked := 0, false
 	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
 		if members = w.setAside(present(members)); len(members) == 0 {
 			return
@@ -218,9 +218,9 @@ func (w *writer) commit(members []*pending) {
 			p.unsure = p.unsure || kind == unanswered
 		}
 		if kind == conflicting && len(members) > 1 {
-			if !named && !slices.ContainsFunc(members, (*pending).suspected) {
-				named = true
-				w.suspect(w.contested(err))
+			if !asked && !slices.ContainsFunc(members, (*pending).suspected) {
+				asked = true
+				w.suspect(w.atFault(err))
 			}
 			if slices.ContainsFunc(members, (*pending).suspected) {
 				continue
@@ -238,9 +238,9 @@ func (w *writer) commit(members []*pending) {
 	}
 }
 
-// contested returns the filter of the aggregate for which the server says that an expectation does not hold, by the sequence of its last message;
-// empty where it does not say.
-func (w *writer) contested(conflict error) string {
+// atFault returns the filter of an aggregate for which an expectation does not hold. The server says the sequence of its last message, in a text;
+// empty where it does not. It is a hint whom to look at first, and decides nothing.
+func (w *writer) atFault(conflict error) string {
 	api, ok := errors.AsType[*jetstream.APIError](conflict)
 	if !ok {
 		return ""

@@ -21,9 +21,10 @@ import (
 
 // Limits of every service.
 const (
-	// requestTimeout bounds one request, and sameContext is how long those that come share a context, by which it is longer at most.
+	// requestTimeout bounds one request.
 	requestTimeout = 10 * time.Second
-	sameContext    = 100 * time.Millisecond
+	// sameContext is how far apart requests may begin that share a context; so some have that much longer.
+	sameContext = 100 * time.Millisecond
 	// atOnce is how many requests a service works on at once; more wait on the bus. It bounds memory: a request has at most MaxRequest bytes.
 	atOnce = 1024
 	// drainTimeout bounds how long requests under way may take when the service ends.

@@ -77,7 +77,7 @@ func (f *fields) stepsOf(d protoreflect.MessageDescriptor) []step {
 	}
 	var steps []step
 	for i := range d.Fields().Len() {
-		if fd := d.Fields().Get(i); f.in(fd, make(map[protoreflect.MessageDescriptor]bool)) {
+		if fd := d.Fields().Get(i); f.leads(fd, make(map[protoreflect.MessageDescriptor]bool)) {
 			steps = append(steps, step{fd, f.about(fd)})
 		}
 	}
@@ -85,8 +85,8 @@ func (f *fields) stepsOf(d protoreflect.MessageDescriptor) []step {
 	return steps
 }
 
-// in reports whether a field is one of the fields, or one of them may stand in it, other than in messages that were seen.
-func (f *fields) in(fd protoreflect.FieldDescriptor, seen map[protoreflect.MessageDescriptor]bool) bool {
+// leads reports whether a field is one of the fields, or one of them may stand in it, other than in messages that were seen.
+func (f *fields) leads(fd protoreflect.FieldDescriptor, seen map[protoreflect.MessageDescriptor]bool) bool {
 	d := fd.Message()
 	if fd.IsMap() || fd.IsList() && d == nil {
 		return false
@@ -99,7 +99,7 @@ func (f *fields) in(fd protoreflect.FieldDescriptor, seen map[protoreflect.Messa
 	}
 	seen[d] = true
 	for i := range d.Fields().Len() {
-		if f.in(d.Fields().Get(i), seen) {
+		if f.leads(d.Fields().Get(i), seen) {
 			return true
 		}
 	}
