@@ -105,6 +105,11 @@ func (f *follower) follow(ctx context.Context) error {
 		if b.stop != nil {
 			return b.stop
 		}
+		if b.total == 0 {
+			if err := r.missed(ctx); err != nil {
+				return err
+			}
+		}
 		if spare = (&batch{}); r.large(b) { // otherwise a stream at rest would hold on to what it once needed
 			b.empty()
 			spare = b

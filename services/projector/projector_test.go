@@ -276,6 +276,19 @@ func (w *world) testAway(t *testing.T) {
 	}
 }
 
+// A message that the bus sent and that never arrived is read again, even if nothing follows it.
+func TestWhatGotLostOnItsWayIsReadAgain(t *testing.T) {
+	t.Parallel()
+	js := natstest.Bus(t)
+	way := natstest.Lossy(t, js.Conn().ConnectedUrl(), pcases.Event("lost", "CaseOpened"))
+	conn := chtest.Conn(t, engine(t), UserProjector)
+	run(t, natstest.Connect(t, way), conn, Config{})
+	for _, id := range []string{"before", "lost"} {
+		publish(t, js, stored{pcases, id, &intakev1.CaseOpened{Provenance: provenance(at), CaseId: id}})
+		wait(t, js, conn)
+	}
+}
+
 func port(t *testing.T, addr string) int {
 	t.Helper()
 	_, p, err := net.SplitHostPort(addr)

@@ -174,6 +174,7 @@ type reader struct {
 
 	mu    sync.Mutex
 	batch *batch // guarded by mu
+	last  uint64 // sequence of the stream up to which batches have all, those taken and the one at hand; guarded by mu
 
 	changed chan struct{} // has an element when the batch at hand was begun, became full or came to its end
 	taken   chan struct{} // has an element when it was taken
@@ -181,7 +182,7 @@ type reader struct {
 
 // read begins to make rows at a sequence.
 func (f *follower) read(ctx context.Context, next uint64) (*reader, error) {
-	r := &reader{follower: f, ctx: ctx, batch: &batch{}, changed: make(chan struct{}, 1), taken: make(chan struct{}, 1)}
+	r := &reader{follower: f, ctx: ctx, batch: &batch{}, last: next - 1, changed: make(chan struct{}, 1), taken: make(chan struct{}, 1)}
 	var err error
 	r.source, err = f.open(ctx, next, r.add, r.stop)
 	return r, err
@@ -236,6 +237,7 @@ func (r *reader) add(m message) {
 		return
 	}
 	b.rows.add(made)
+	r.last = m.sequence
 	b.total, b.bytes = b.total+made.total(), b.bytes+m.size
 	if b.rows.total() >= min(packRows, r.cfg.BatchRows/4) {
 		if err := r.packMeanwhile(r.ctx, b); err != nil {
@@ -256,6 +258,23 @@ func (r *reader) add(m message) {
 	if b.total == made.total() || r.full(b) {
 		notify(r.changed)
 	}
+}
+
+// missed is errSkipped if the stream holds more than was handed over although nothing came for long: what a server sends while a connection
+// breaks, to here or between servers, is not sent again, and only the next message would show it.
+func (r *reader) missed(ctx context.Context) error {
+	info, err := eventlog.Info(ctx, r.js, r.stream)
+	if err != nil {
+		return err
+	}
+	sound := func(b *batch) bool { return r.last >= info.State.LastSeq || b.total > 0 }
+	r.wait(ctx, heartbeat, sound) // it may be under way
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.batch.stop == nil && !sound(r.batch) {
+		return fmt.Errorf("read: %w", errSkipped)
+	}
+	return nil
 }
 
 // full reports whether a batch is as large as it may be: streams of which there is much to read share what is allowed.
