@@ -36,6 +36,10 @@ type Registry struct {
 // is not heard of.
 const heartbeat = 2 * time.Second
 
+// quiet is how long nothing may come before the registry reads on with another consumer: what a server sends while a connection between
+// servers breaks is not sent again, and only the next event would show it. It bounds how long who was revoked then is still let in.
+const quiet = 30 * time.Second
+
 // Follow reads who may call, and keeps on reading until ctx ends. When it returns, everything recorded before is known. Only events that the
 // issuer with this public key signed count.
 func Follow(ctx context.Context, js jetstream.JetStream, issuer string, log *slog.Logger) (*Registry, error) {
@@ -50,7 +54,7 @@ func Follow(ctx context.Context, js jetstream.JetStream, issuer string, log *slo
 	}
 	go func() {
 		for n := uint64(0); ctx.Err() == nil; {
-			m, err := messages.Next()
+			m, err := messages.Next(jetstream.NextMaxWait(quiet))
 			if err != nil {
 				messages = r.openAgain(ctx, js, messages, log)
 				continue

@@ -376,6 +376,23 @@ func TestFollowingOutlivesTheBus(t *testing.T) {
 	}
 }
 
+// A revocation that the bus sent and that never arrived counts soon, even if nothing else happens to anybody.
+func TestARevocationThatGotLostOnItsWayCounts(t *testing.T) {
+	t.Parallel()
+	js := natstest.Bus(t)
+	way := natstest.Lossy(t, js.Conn().ConnectedUrl(), subject.Caller.Event("w1", "CallerRevoked"))
+	happened(t, js, "w1", added("w1", "U1"))
+	r, err := access.Follow(t.Context(), natstest.Connect(t, way), issuer(t, js), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	happened(t, js, "w1", &auditv1.CallerRevoked{CallerId: "w1"})
+	natstest.Eventually(t, time.Minute, "it is known", func() bool {
+		_, known := r.Known("U1")
+		return !known
+	})
+}
+
 // What the audit service did not sign counts for nothing, wherever it came from; nor does what it said before, said again.
 func TestOnlyWhatTheIssuerSignedCounts(t *testing.T) {
 	t.Parallel()
