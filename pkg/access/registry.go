@@ -83,7 +83,7 @@ func (r *Registry) open(ctx context.Context, js jetstream.JetStream) (messages j
 		messages, err = c.Messages(jetstream.PullHeartbeat(heartbeat))
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("stream %s: %w: run `tongan migrate` first", subject.Stream(subject.Audit), err)
+		return nil, 0, eventlog.Unavailable(subject.Stream(subject.Audit), err)
 	}
 	context.AfterFunc(ctx, messages.Stop)
 	return messages, c.CachedInfo().NumPending, nil

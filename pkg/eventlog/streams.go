@@ -118,7 +118,7 @@ func Migrate(ctx context.Context, js jetstream.JetStream, o StreamOptions) error
 			err = agree(ctx, js, want, have.CachedInfo().Config)
 		}
 		if err != nil {
-			return fmt.Errorf("stream %s: %w", want.Name, unanswerable(err))
+			return Unavailable(want.Name, err)
 		}
 	}
 	return nil
@@ -127,13 +127,16 @@ func Migrate(ctx context.Context, js jetstream.JetStream, o StreamOptions) error
 // ErrNoAnswer is returned when nobody leads a stream, or the bus.
 var ErrNoAnswer = errors.New("the bus does not answer: of several servers more than half must run and reach each other; try again")
 
-// unanswerable is an error of JetStream's interface, and what it means where it is that nobody leads.
-func unanswerable(err error) error {
+// Unavailable is an error of JetStream's interface about a stream, and what to do. That nobody leads is ErrNoAnswer.
+func Unavailable(stream string, err error) error {
 	api, is := errors.AsType[*jetstream.APIError](err)
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) || is && api.Code == http.StatusServiceUnavailable {
-		return fmt.Errorf("%w (%w)", ErrNoAnswer, err)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return fmt.Errorf("stream %s does not exist: run `tongan migrate` first (%w)", stream, err)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrNoResponders), is && api.Code == http.StatusServiceUnavailable:
+		return fmt.Errorf("stream %s: %w (%w)", stream, ErrNoAnswer, err)
 	}
-	return err
+	return fmt.Errorf("stream %s: %w", stream, err)
 }
 
 // agree checks that a stream is as declared. In earlier releases the key stream held one message for each key, and that of references to
@@ -160,7 +163,7 @@ func agree(ctx context.Context, js jetstream.JetStream, want, have jetstream.Str
 func Info(ctx context.Context, js jetstream.JetStream, name string) (*jetstream.StreamInfo, error) {
 	s, err := js.Stream(ctx, name)
 	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", name, unanswerable(err))
+		return nil, Unavailable(name, err)
 	}
 	info := s.CachedInfo()
 	if !FromLeader(info.Cluster) {
@@ -175,12 +178,9 @@ func FromLeader(c *jetstream.ClusterInfo) bool {
 }
 
 // Created returns when the stream of a service was created, in nanoseconds since the Unix epoch; it tells a stream from one
-// created anew under the same name. A stream that does not exist is an error that says what to do.
+// created anew under the same name.
 func Created(ctx context.Context, js jetstream.JetStream, service string) (int64, error) {
 	info, err := Info(ctx, js, subject.Stream(service))
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return 0, fmt.Errorf("stream %s does not exist: run `tongan migrate` first", subject.Stream(service))
-	}
 	if err != nil {
 		return 0, err
 	}

@@ -30,7 +30,7 @@ type Index struct {
 func (b *Box) NewIndex(ctx context.Context, name string) (*Index, error) {
 	stream, err := b.js.Stream(ctx, subject.StreamIndex)
 	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w: run `tongan migrate` first", subject.StreamIndex, err)
+		return nil, eventlog.Unavailable(subject.StreamIndex, err)
 	}
 	return &Index{box: b, stream: stream, name: name}, nil
 }

@@ -40,7 +40,7 @@ type Box struct {
 func NewBox(ctx context.Context, js jetstream.JetStream, master *Master) (*Box, error) {
 	keys, err := js.Stream(ctx, subject.StreamKeys)
 	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w: run `tongan migrate` first", subject.StreamKeys, err)
+		return nil, eventlog.Unavailable(subject.StreamKeys, err)
 	}
 	return &Box{js: js, keys: keys, master: master}, nil
 }

@@ -2,16 +2,19 @@ package seal_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 
+	"tongan.dev/pkg/eventlog"
 	"tongan.dev/pkg/natstest"
 	"tongan.dev/pkg/seal"
 	"tongan.dev/pkg/subject"
@@ -35,6 +38,20 @@ func newBox(t *testing.T, js jetstream.JetStream, fill byte) *seal.Box {
 		t.Fatal(err)
 	}
 	return box
+}
+
+// What to do is said of a stream that is not there, and another thing of a bus that does not answer.
+func TestWithoutItsStreamABoxSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	js := natstest.Connect(t, natstest.Run(t).ClientURL())
+	if _, err := seal.NewBox(t.Context(), js, newMaster(t, 1)); !errors.Is(err, jetstream.ErrStreamNotFound) || !strings.Contains(err.Error(), "tongan migrate") {
+		t.Errorf("without a stream: %v", err)
+	}
+	late, cancel := context.WithDeadline(t.Context(), time.Now())
+	defer cancel()
+	if _, err := seal.NewBox(late, js, newMaster(t, 1)); !errors.Is(err, eventlog.ErrNoAnswer) || strings.Contains(err.Error(), "tongan migrate") {
+		t.Errorf("without an answer: %v", err)
+	}
 }
 
 func TestSealAndOpen(t *testing.T) {
