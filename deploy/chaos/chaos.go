@@ -40,6 +40,7 @@ type Report struct {
 	Kills      int
 	Faults     map[string]int // by kind and target
 	Alone      map[string]int // by process, how often it ended, or did not start, without having been killed
+	AloneSaid  map[string]int // how often they said what why
 	Commands   map[State]int
 	Kinds      map[string]int // by subject, how many commands were carried out
 	Effective  int
@@ -88,7 +89,7 @@ func run(ctx context.Context, cfg Config, plan []Fault) (r *Report, err error) {
 	}
 	resting, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	r = &Report{Config: cfg, Faults: i.counts, Kills: i.kills, Longest: make(map[string]time.Duration)}
+	r = &Report{Config: cfg, Faults: i.counts, Kills: i.kills, AloneSaid: make(map[string]int), Longest: make(map[string]time.Duration)}
 	for name, g := range l.gaps {
 		r.Longest[name] = g.longest
 	}
@@ -101,26 +102,31 @@ func run(ctx context.Context, cfg Config, plan []Fault) (r *Report, err error) {
 	}
 	r.Took, r.Engine = time.Since(begun), w.Engine
 	r.sum(l, w, i.poison)
-	if r.InnerSaid, err = f.logged("code=500"); err != nil {
+	if err := f.logged(func(process, line string) {
+		switch {
+		case strings.Contains(line, "code=500"):
+			r.InnerSaid = append(r.InnerSaid, line)
+		case strings.HasPrefix(line, process+": "):
+			r.AloneSaid[line]++
+		}
+	}); err != nil {
 		return nil, err
 	}
 	r.Violations = append(append(r.Violations, found...), Check(w, l.commands())...)
 	return r, nil
 }
 
-// logged returns the lines of the logs of all processes that hold some words.
-func (f *fleet) logged(words string) (lines []string, err error) {
+// logged shows the lines of the logs of all processes.
+func (f *fleet) logged(see func(process, line string)) error {
 	files, err := filepath.Glob(f.path("log", "*"))
 	for _, file := range files {
 		text, failed := os.ReadFile(file)
 		err = errors.Join(err, failed)
 		for line := range strings.Lines(string(text)) {
-			if strings.Contains(line, words) {
-				lines = append(lines, filepath.Base(file)+": "+strings.TrimSpace(line))
-			}
+			see(filepath.Base(file), strings.TrimSpace(line))
 		}
 	}
-	return lines, err
+	return err
 }
 
 // rest lets the system come to rest: everything runs, some commands come again, what follows from events has followed, and then the services
@@ -220,6 +226,9 @@ func (r *Report) Write(w io.Writer) {
 	}
 	if len(r.Alone) > 0 {
 		fmt.Fprintf(w, "ended by itself, or did not start: %v\n", r.Alone)
+		for _, line := range slices.Sorted(maps.Keys(r.AloneSaid)) {
+			fmt.Fprintf(w, "  %d times %s\n", r.AloneSaid[line], line)
+		}
 	}
 	fmt.Fprintf(w, "commands %d done, %d refused, %d unknown, of which %d took effect; of %d kinds; internal errors %d\n",
 		r.Commands[Done], r.Commands[Refused], r.Commands[Unknown], r.Effective, len(r.Kinds), r.Inner)
