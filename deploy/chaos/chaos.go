@@ -40,7 +40,7 @@ type Report struct {
 	Kills      int
 	Faults     map[string]int // by kind and target
 	Alone      map[string]int // by process, how often it ended, or did not start, without having been killed
-	AloneSaid  map[string]int // how often they said what why
+	AloneSaid  map[string]int // by their last words, how often processes ended by themselves
 	Commands   map[State]int
 	Kinds      map[string]int // by subject, how many commands were carried out
 	Effective  int

@@ -53,8 +53,11 @@ func Follow(ctx context.Context, js jetstream.JetStream, issuer string, log *slo
 		close(caughtUp)
 	}
 	go func() {
+		defer func() { messages.Stop() }()
 		for n := uint64(0); ctx.Err() == nil; {
-			m, err := messages.Next(jetstream.NextMaxWait(quiet))
+			soon, cancel := context.WithTimeout(ctx, quiet)
+			m, err := messages.Next(jetstream.NextContext(soon))
+			cancel()
 			if err != nil {
 				messages = r.openAgain(ctx, js, messages, log)
 				continue
@@ -73,11 +76,12 @@ func Follow(ctx context.Context, js jetstream.JetStream, issuer string, log *slo
 	}
 }
 
-// open reads on after the last event taken in, until ctx ends; pending is how many events there are now.
+// open reads on after the last event taken in; pending is how many events there are now.
 func (r *Registry) open(ctx context.Context, js jetstream.JetStream) (messages jetstream.MessagesContext, pending uint64, err error) {
 	c, err := js.OrderedConsumer(ctx, subject.Stream(subject.Audit), jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{subject.AllCallers()}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.last + 1,
-		MaxResetAttempts: 1, // more of them take 20 seconds each while nobody leads; openAgain is quicker
+		InactiveThreshold: quiet, // one that is read no more is forgotten soon
+		MaxResetAttempts:  1,     // more of them take 20 seconds each while nobody leads; openAgain is quicker
 	})
 	if err == nil {
 		messages, err = c.Messages(jetstream.PullHeartbeat(heartbeat))
@@ -85,7 +89,6 @@ func (r *Registry) open(ctx context.Context, js jetstream.JetStream) (messages j
 	if err != nil {
 		return nil, 0, eventlog.Unavailable(subject.Stream(subject.Audit), err)
 	}
-	context.AfterFunc(ctx, messages.Stop)
 	return messages, c.CachedInfo().NumPending, nil
 }
 
